@@ -1,0 +1,235 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// Status is where an action stands.
+type Status string
+
+// The statuses of an action, as the status column holds them.
+const (
+	Pending   Status = "pending"   // certainly never arrived at a gateway
+	Sent      Status = "sent"      // may have arrived, not yet acknowledged
+	Confirmed Status = "confirmed" // acknowledged; never left again
+	Failed    Status = "failed"    // given up; see the reason
+)
+
+// Settlement is what is to become of the message that carried an action.
+type Settlement string
+
+// The settlements, as the settlement column holds them.
+const (
+	Complete   Settlement = "complete"
+	Retry      Settlement = "retry"    // a scheduled copy, then complete
+	Postpone   Settlement = "postpone" // as Retry, but no attempt is spent
+	DeadLetter Settlement = "dead-letter"
+)
+
+// Action is one row of the actions table. Times are UTC with microseconds;
+// nil is SQL NULL and JSON null: not known, or it has not happened.
+type Action struct {
+	ActionID        string  `db:"action_id" json:"action_id"` // canonical lower-case UUID
+	ActionType      string  `db:"action_type" json:"action_type"`
+	Creates         bool    `db:"creates" json:"creates"` // the action makes a worklist item
+	ProviderID      string  `db:"provider_id" json:"provider_id"`
+	SettingID       *string `db:"setting_id" json:"setting_id"`
+	AccessionNumber string  `db:"accession_number" json:"accession_number"`
+	BodySHA256      *string `db:"body_sha256" json:"body_sha256"` // nil: only an invalid message was seen
+
+	SequenceNumber int64      `db:"sequence_number" json:"sequence_number"` // of the first message
+	EnqueuedAt     time.Time  `db:"enqueued_at" json:"enqueued_at"`         // of the first message, by the broker's clock
+	ReceivedAt     time.Time  `db:"received_at" json:"received_at"`
+	ExpiresAt      *time.Time `db:"expires_at" json:"expires_at"`
+
+	Status         Status     `db:"status" json:"status"`
+	Reason         *string    `db:"reason" json:"reason"`         // the dead-letter reason of a failed end
+	LastPhase      *string    `db:"last_phase" json:"last_phase"` // phase and error of the latest failure
+	LastError      *string    `db:"last_error" json:"last_error"`
+	Relay          *string    `db:"relay" json:"relay"`     // "namespace/path" tried last
+	SentAt         *time.Time `db:"sent_at" json:"sent_at"` // first marked sent; nil: no frame was ever written
+	ConfirmedAt    *time.Time `db:"confirmed_at" json:"confirmed_at"`
+	FailedAt       *time.Time `db:"failed_at" json:"failed_at"`
+	UpdatedAt      time.Time  `db:"updated_at" json:"updated_at"`
+	Duplicate      bool       `db:"duplicate" json:"duplicate"`             // confirmed by an explained "exists"
+	HoldsAccession bool       `db:"holds_accession" json:"holds_accession"` // no other create may use the accession number
+
+	Attempts      int        `db:"attempts" json:"attempts"` // tries spent; postponements are not
+	RetryCount    int        `db:"retry_count" json:"retry_count"`
+	PostponeCount int        `db:"postpone_count" json:"postpone_count"` // since the last try
+	NextRetryAt   *time.Time `db:"next_retry_at" json:"next_retry_at"`
+
+	Attempt          int        `db:"attempt" json:"attempt"`             // the fence: number of the latest claim
+	CountedFrom      int        `db:"counted_from" json:"counted_from"`   // attempts up to this one no longer count against the limits
+	ClaimedUntil     *time.Time `db:"claimed_until" json:"claimed_until"` // the claim's lease; nil: no claim
+	AttemptStartedAt *time.Time `db:"attempt_started_at" json:"attempt_started_at"`
+	AttemptSentAt    *time.Time `db:"attempt_sent_at" json:"attempt_sent_at"`
+	AttemptRelay     *string    `db:"attempt_relay" json:"attempt_relay"`
+
+	Settlement            *Settlement `db:"settlement" json:"settlement"` // decided for the message settlement_sequence
+	SettlementReason      *string     `db:"settlement_reason" json:"settlement_reason"`
+	SettlementDescription *string     `db:"settlement_description" json:"settlement_description"`
+	SettlementSequence    *int64      `db:"settlement_sequence" json:"settlement_sequence"`
+}
+
+// NextTry is when the action is due to move: at the end of a claim's lease,
+// else at its next retry, else since its last change.
+func (a Action) NextTry() time.Time {
+	switch {
+	case a.ClaimedUntil != nil:
+		return *a.ClaimedUntil
+	case a.NextRetryAt != nil:
+		return *a.NextRetryAt
+	}
+	return a.UpdatedAt
+}
+
+// final reports an end that only a person, a resend or a late ack changes.
+func (a Action) final() bool { return a.Status == Confirmed || a.Status == Failed }
+
+var actionColumns = columnsOf(Action{})
+
+var (
+	insertAction = "INSERT INTO actions (" + strings.Join(actionColumns, ", ") + ") VALUES (:" +
+		strings.Join(actionColumns, ", :") + ") ON CONFLICT (action_id) DO NOTHING"
+	updateAction = "UPDATE actions SET " + assignments(actionColumns) + " WHERE action_id = :action_id"
+	selectAction = "SELECT " + strings.Join(actionColumns, ", ") + " FROM actions "
+)
+
+// insert reports whether the row is new; one that exists is left alone.
+func insert(ctx context.Context, tx *sqlx.Tx, a Action) (bool, error) {
+	result, err := tx.NamedExecContext(ctx, insertAction, a)
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n == 1, err
+}
+
+// lock reads an action of the provider and keeps other writers off its row
+// until tx ends.
+func (s *Store) lock(ctx context.Context, tx *sqlx.Tx, providerID, actionID string) (Action, error) {
+	a, err := s.lockAny(ctx, tx, actionID)
+	if err == nil && a.ProviderID != providerID {
+		return Action{}, ErrNoAction
+	}
+	return a, err
+}
+
+// lockAny is lock for a delivery that must first learn whose the action is.
+func (s *Store) lockAny(ctx context.Context, tx *sqlx.Tx, actionID string) (a Action, err error) {
+	err = tx.GetContext(ctx, &a, selectAction+"WHERE action_id = $1"+s.dialect.forUpdate, actionID)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrNoAction
+	}
+	return a.utc(), err
+}
+
+// save writes back a row that lock returned.
+func save(ctx context.Context, tx *sqlx.Tx, a Action) error {
+	_, err := tx.NamedExecContext(ctx, updateAction, a)
+	return err
+}
+
+// ActionFilter selects actions. Zero fields select everything.
+type ActionFilter struct {
+	ProviderID      string // "" means every provider: for operators only
+	Status          Status
+	Relay           string // "namespace/path", or the path or its last segments; case does not matter
+	AccessionNumber string
+	ActionID        string
+	Since, Until    time.Time // first received at or after Since, before Until
+	Overdue         time.Time // pending or sent, with the next try before this: stranded
+	Limit           int       // 0 means 100
+}
+
+// Actions lists what the filter selects, newest first.
+func (s *Store) Actions(ctx context.Context, f ActionFilter) ([]Action, error) {
+	query, args := f.query()
+	actions := []Action{}
+	if err := s.db.SelectContext(ctx, &actions, query, args...); err != nil {
+		return nil, fmt.Errorf("list actions: %w", err)
+	}
+	for i := range actions {
+		actions[i] = actions[i].utc()
+	}
+	return actions, nil
+}
+
+func (f ActionFilter) query() (string, []any) {
+	var where []string
+	var args []any
+	add := func(wanted bool, condition string, arg any) {
+		if wanted {
+			args = append(args, arg)
+			where = append(where, strings.ReplaceAll(condition, "$$", fmt.Sprintf("$%d", len(args))))
+		}
+	}
+	add(f.ProviderID != "", "provider_id = $$", f.ProviderID)
+	add(f.Status != "", "status = $$", f.Status)
+	add(f.AccessionNumber != "", "accession_number = $$", f.AccessionNumber)
+	add(f.ActionID != "", "action_id = $$", strings.ToLower(f.ActionID))
+	add(f.Relay != "", `'/' || lower(relay) LIKE $$ ESCAPE '\'`, "%/"+likeLiteral.Replace(strings.ToLower(f.Relay)))
+	add(!f.Since.IsZero(), "received_at >= $$", micro(f.Since))
+	add(!f.Until.IsZero(), "received_at < $$", micro(f.Until))
+	add(!f.Overdue.IsZero(), "status IN ('pending', 'sent') AND COALESCE(claimed_until, next_retry_at, updated_at) < $$", micro(f.Overdue))
+	query := selectAction
+	if len(where) > 0 {
+		query += "WHERE " + strings.Join(where, " AND ")
+	}
+	if f.Limit == 0 {
+		f.Limit = 100
+	}
+	args = append(args, f.Limit)
+	return query + fmt.Sprintf(" ORDER BY received_at DESC, action_id DESC LIMIT $%d", len(args)), args
+}
+
+var likeLiteral = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
+
+// Action returns one action with its ended attempts and its audit entries,
+// both in order, or [ErrNoAction]. An empty provider means any: for operators.
+func (s *Store) Action(ctx context.Context, providerID, actionID string) (Action, []Attempt, []AuditEntry, error) {
+	a, attempts, audit, err := s.action(ctx, providerID, strings.ToLower(actionID))
+	if err != nil {
+		return Action{}, nil, nil, fmt.Errorf("action %s: %w", actionID, err)
+	}
+	return a, attempts, audit, nil
+}
+
+func (s *Store) action(ctx context.Context, providerID, actionID string) (a Action, attempts []Attempt, audit []AuditEntry, err error) {
+	found, err := s.Actions(ctx, ActionFilter{ProviderID: providerID, ActionID: actionID})
+	if err != nil {
+		return a, nil, nil, err
+	}
+	if len(found) == 0 {
+		return a, nil, nil, ErrNoAction
+	}
+	if attempts, err = s.attemptsOf(ctx, actionID); err != nil {
+		return a, nil, nil, err
+	}
+	audit, err = s.auditOf(ctx, actionID)
+	return found[0], attempts, audit, err
+}
+
+// Counts tells how many actions stand at each status, zeros included.
+func (s *Store) Counts(ctx context.Context) (map[Status]int, error) {
+	var rows []struct {
+		Status Status `db:"status"`
+		N      int    `db:"n"`
+	}
+	if err := s.db.SelectContext(ctx, &rows, "SELECT status, count(*) AS n FROM actions GROUP BY status"); err != nil {
+		return nil, fmt.Errorf("count actions: %w", err)
+	}
+	counts := map[Status]int{Pending: 0, Sent: 0, Confirmed: 0, Failed: 0}
+	for _, row := range rows {
+		counts[row.Status] = row.N
+	}
+	return counts, nil
+}

@@ -1,0 +1,267 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// grace is how long past its next try an action counts as alive: as long, its
+// own scheduled copy is expected, and actions behind it wait.
+const grace = 10 * time.Minute
+
+// lookAgain is the wait for a scheduled copy that is already due.
+const lookAgain = 30 * time.Second
+
+// Delivery is one message at hand, with the action it carries.
+type Delivery struct {
+	ActionID        string // canonical lower-case UUID
+	ActionType      string
+	Create          bool // the action makes a worklist item
+	ProviderID      string
+	SettingID       *string // nil: the provider's default
+	AccessionNumber string
+	BodySHA256      string // of the canonical content
+
+	SequenceNumber   int64     // this message's
+	OriginalSequence int64     // of the first message of this action
+	CopiedFrom       int64     // of the message that this one is a scheduled copy of; 0: not a copy
+	EnqueuedAt       time.Time // of the first message
+	ExpiresAt        time.Time // zero: never
+
+	Lease time.Duration // how long the claim holds without a further write; about the lock
+}
+
+// Verdict is what a delivery may do.
+type Verdict int
+
+// The verdicts, in the order in which they are considered.
+const (
+	Claimed          Verdict = iota + 1 // it may act, under the attempt number given
+	OtherProvider                       // the action belongs to another provider
+	OtherContent                        // the action was first seen with other content
+	AlreadyConfirmed                    // done: complete the message
+	Repeat                              // this very message was decided and not settled: settle as the row says
+	AlreadyFailed                       // given up: the row has the reason
+	Busy                                // another delivery is at work
+	Waiting                             // a scheduled copy of another message is expected
+)
+
+var verdicts = [...]string{"none", "claimed", "other provider", "other content", "already confirmed", "repeat", "already failed", "busy", "waiting"}
+
+// String names the verdict for logs.
+func (v Verdict) String() string {
+	if v < 0 || int(v) >= len(verdicts) {
+		return fmt.Sprintf("verdict %d", int(v))
+	}
+	return verdicts[v]
+}
+
+// Claim is the answer to a delivery.
+type Claim struct {
+	Verdict Verdict
+	Action  Action    // the row as it now stands; zero for OtherProvider
+	Attempt int       // when Claimed: the number that later writes must name
+	Until   time.Time // Busy: the lease's end. Waiting: when to look again. Always ahead
+	History History   // when Claimed: what ended attempts left behind
+
+	// Earlier, when Claimed, is an unfinished action of the same provider and
+	// accession number that was enqueued before this one and is alive; of
+	// several the first. See [Action.NextTry].
+	Earlier *Action
+
+	// Holder, when a create is Claimed, is another create of the provider that
+	// holds the accession number.
+	Holder *Action
+}
+
+// Ref names the attempt that a write belongs to.
+func (c Claim) Ref() Ref {
+	return Ref{ProviderID: c.Action.ProviderID, ActionID: c.Action.ActionID, Attempt: c.Attempt}
+}
+
+// Claim decides what a delivery may do and, where it may act, gives it an
+// attempt number and a lease. Of several deliveries of an action at once,
+// exactly one is Claimed. The first sight of an action makes its row. A claim
+// whose lease ran out is taken over, and its attempt kept as evidence.
+func (s *Store) Claim(ctx context.Context, d Delivery) (c Claim, err error) {
+	if err := d.check(); err != nil {
+		return Claim{}, fmt.Errorf("claim %q: %w", d.ActionID, err)
+	}
+	now := s.now()
+	err = s.write(ctx, func(tx *sqlx.Tx) error {
+		row := d.firstRow(now)
+		inserted, err := insert(ctx, tx, row)
+		if err != nil {
+			return err
+		}
+		if inserted {
+			c = Claim{Verdict: Claimed, Action: row, Attempt: row.Attempt}
+		} else if c, err = s.reclaim(ctx, tx, d, now); err != nil {
+			return err
+		}
+		if c.Verdict == Claimed {
+			return c.lookAround(ctx, tx, d, now)
+		}
+		return nil
+	})
+	if err != nil {
+		return Claim{}, fmt.Errorf("claim %s: %w", d.ActionID, err)
+	}
+	return c, nil
+}
+
+func (d Delivery) check() error {
+	setting := ""
+	if d.SettingID != nil {
+		setting = *d.SettingID
+	}
+	switch {
+	case d.ActionID == "" || d.ProviderID == "":
+		return errors.New("a delivery needs an action id and a provider")
+	case d.Lease <= 0:
+		return errors.New("a claim needs a lease")
+	case !storable(d.ActionID + d.ActionType + d.ProviderID + setting + d.AccessionNumber + d.BodySHA256):
+		return errors.New("a field is not storable text")
+	}
+	return nil
+}
+
+// firstRow is the row of an action never seen before, claimed by this delivery.
+func (d Delivery) firstRow(now time.Time) Action {
+	row := Action{ActionID: d.ActionID, Status: Pending}
+	row.begin(d, now)
+	row.claim(d, now)
+	return row
+}
+
+// begin starts the action's life with this delivery. What attempts there were
+// stay, but no longer count.
+func (a *Action) begin(d Delivery, now time.Time) {
+	*a = Action{
+		ActionID: d.ActionID, Status: Pending,
+		SequenceNumber: d.OriginalSequence, EnqueuedAt: micro(d.EnqueuedAt), ReceivedAt: now,
+		Attempt: a.Attempt, CountedFrom: a.Attempt,
+	}
+}
+
+// claim opens the next attempt. What was settled before stays: it says
+// which message is the heir, and a released claim must find it again.
+func (a *Action) claim(d Delivery, now time.Time) {
+	a.ActionType, a.Creates, a.ProviderID, a.SettingID = d.ActionType, d.Create, d.ProviderID, d.SettingID
+	a.AccessionNumber, a.BodySHA256 = d.AccessionNumber, &d.BodySHA256
+	if a.ExpiresAt == nil {
+		a.ExpiresAt = instant(d.ExpiresAt)
+	}
+	a.Attempt++
+	a.ClaimedUntil = instant(now.Add(d.Lease))
+	a.AttemptStartedAt, a.AttemptSentAt, a.AttemptRelay = &now, nil, nil
+	a.UpdatedAt = now
+}
+
+// reclaim judges a delivery of an action that has a row.
+func (s *Store) reclaim(ctx context.Context, tx *sqlx.Tx, d Delivery, now time.Time) (Claim, error) {
+	row, err := s.lockAny(ctx, tx, d.ActionID)
+	if err != nil {
+		return Claim{}, err
+	}
+	c := Claim{Verdict: row.judge(d, now)}
+	switch c.Verdict {
+	case OtherProvider:
+		return c, nil
+	case Busy:
+		c.Until = *row.ClaimedUntil
+	case Waiting:
+		c.Until = *row.NextRetryAt
+		if !c.Until.After(now) {
+			c.Until = now.Add(lookAgain)
+		}
+	case Claimed:
+		if err := s.takeUp(ctx, tx, &row, d, now); err != nil {
+			return Claim{}, err
+		}
+		c.Attempt = row.Attempt
+		if c.History, err = history(ctx, tx, row); err != nil {
+			return Claim{}, err
+		}
+	}
+	c.Action = row
+	return c, nil
+}
+
+// judge weighs the checks in their one right order. A row made from an invalid
+// message may know neither provider nor content: then nothing contradicts.
+func (a *Action) judge(d Delivery, now time.Time) Verdict {
+	switch {
+	case a.ProviderID != "" && a.ProviderID != d.ProviderID:
+		return OtherProvider
+	case a.BodySHA256 != nil && *a.BodySHA256 != d.BodySHA256:
+		return OtherContent
+	case a.Status == Confirmed:
+		return AlreadyConfirmed
+	case a.ClaimedUntil == nil && a.decided(d.SequenceNumber):
+		// Before the failed check: a broker's clock that runs ahead of ours must
+		// not make the message that failed look like a later one.
+		return Repeat
+	case a.Status == Failed && !a.startsAfresh(d):
+		return AlreadyFailed
+	case a.ClaimedUntil != nil && a.ClaimedUntil.After(now):
+		return Busy
+	case a.NextRetryAt != nil && now.Sub(*a.NextRetryAt) <= grace && !a.decided(d.CopiedFrom):
+		return Waiting
+	}
+	return Claimed
+}
+
+// decided reports whether the row's settlement is that of message sequence.
+func (a *Action) decided(sequence int64) bool {
+	return a.SettlementSequence != nil && *a.SettlementSequence == sequence
+}
+
+// startsAfresh: a failed action that never left the house may be sent by a
+// message that was first enqueued after it failed.
+func (a *Action) startsAfresh(d Delivery) bool {
+	return a.SentAt == nil && micro(d.EnqueuedAt).After(*a.FailedAt)
+}
+
+// takeUp claims an existing row.
+func (s *Store) takeUp(ctx context.Context, tx *sqlx.Tx, a *Action, d Delivery, now time.Time) error {
+	if err := a.abandon(ctx, tx, now); err != nil {
+		return err
+	}
+	if a.Status == Failed {
+		entry := a.note(By{Who: "worklist-relay", Why: "enqueued again after it failed without being sent"}, "restart", now)
+		entry.ProviderID = d.ProviderID
+		if a.Reason != nil {
+			entry.Detail = "had failed: " + *a.Reason
+		}
+		if err := appendAudit(ctx, tx, entry); err != nil {
+			return err
+		}
+		a.begin(d, now)
+	}
+	a.claim(d, now)
+	return save(ctx, tx, *a)
+}
+
+// lookAround finds the actions of the same accession number that stand in the way.
+func (c *Claim) lookAround(ctx context.Context, tx *sqlx.Tx, d Delivery, now time.Time) error {
+	var near []Action
+	err := tx.SelectContext(ctx, &near, selectAction+`
+		WHERE provider_id = $1 AND accession_number = $2 AND action_id <> $3 AND (status IN ('pending', 'sent') OR holds_accession)
+		ORDER BY sequence_number, action_id`, d.ProviderID, d.AccessionNumber, d.ActionID)
+	for i := range near {
+		a := near[i].utc()
+		alive := !a.final() && now.Sub(a.NextTry()) <= grace
+		if c.Earlier == nil && alive && a.SequenceNumber < c.Action.SequenceNumber {
+			c.Earlier = &a
+		}
+		if d.Create && a.HoldsAccession {
+			c.Holder = &a
+		}
+	}
+	return err
+}

@@ -1,0 +1,67 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Ref names one attempt of one action of one provider.
+type Ref struct {
+	ProviderID string
+	ActionID   string
+	Attempt    int
+}
+
+// MarkSent writes that the attempt is about to put its frame on the wire to
+// relay ("namespace/path"), and renews the lease to now plus lease. It must
+// return nil before the frame is written. A create takes hold of its accession
+// number with it.
+//
+// It is [ErrStale] when the attempt is not the row's own any more, and
+// [ErrAccessionHeld] when another create holds the accession number; in both
+// cases nothing may be sent. Marking the same attempt twice is harmless.
+func (s *Store) MarkSent(ctx context.Context, ref Ref, relay string, lease time.Duration) error {
+	now := s.now()
+	result, err := s.db.ExecContext(ctx, `UPDATE actions
+		SET status = 'sent', sent_at = COALESCE(sent_at, $4), attempt_sent_at = $4, attempt_relay = $5, relay = $5,
+			claimed_until = $6, holds_accession = (holds_accession OR creates), updated_at = $4
+		WHERE action_id = $1 AND provider_id = $2 AND attempt = $3 AND claimed_until IS NOT NULL`,
+		ref.ActionID, ref.ProviderID, ref.Attempt, now, relay, micro(now.Add(lease)))
+	if violatesUnique(err) {
+		err = ErrAccessionHeld
+	}
+	if err == nil {
+		err = one(result.RowsAffected())
+	}
+	if err != nil {
+		return fmt.Errorf("mark %s sent: %w", ref.ActionID, err)
+	}
+	return nil
+}
+
+// Release gives a claim up. The caller vouches that nothing was sent; no
+// attempt is spent, and the row stands as before the claim. It is [ErrStale]
+// when the attempt is not the row's own any more, or was marked sent.
+func (s *Store) Release(ctx context.Context, ref Ref) error {
+	result, err := s.db.ExecContext(ctx, `UPDATE actions
+		SET claimed_until = NULL, attempt_started_at = NULL, updated_at = $4
+		WHERE action_id = $1 AND provider_id = $2 AND attempt = $3
+			AND claimed_until IS NOT NULL AND attempt_sent_at IS NULL`,
+		ref.ActionID, ref.ProviderID, ref.Attempt, s.now())
+	if err == nil {
+		err = one(result.RowsAffected())
+	}
+	if err != nil {
+		return fmt.Errorf("release %s: %w", ref.ActionID, err)
+	}
+	return nil
+}
+
+// one turns a count of changed rows into the fence's answer.
+func one(n int64, err error) error {
+	if err == nil && n != 1 {
+		return ErrStale
+	}
+	return err
+}

@@ -1,0 +1,148 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+	_ "modernc.org/sqlite" // registers "sqlite"
+)
+
+// dialect is what little differs between the two databases.
+type dialect struct {
+	name      string // "postgres" or "sqlite"; also the folder of its migrations
+	where     string // the database for messages, without a password
+	forUpdate string // appended to a SELECT to lock its rows
+	hasTable  string // a query that says whether table $1 exists
+}
+
+func openURL(url string, o options) (*sqlx.DB, dialect, error) {
+	scheme, rest, _ := strings.Cut(url, ":")
+	switch scheme {
+	case "postgres", "postgresql":
+		return openPostgres(url, o)
+	case "sqlite":
+		return openSQLite(rest)
+	}
+	return nil, dialect{}, errors.New("a database URL begins with postgres:// or postgresql://, or is sqlite:FILE")
+}
+
+// openPostgres says nothing of a URL that does not parse: an unescaped
+// character in a password makes a parser quote the password's pieces.
+func openPostgres(text string, o options) (*sqlx.DB, dialect, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Fragment != "" || strings.Contains(u.Host+u.Path, "@") {
+		return nil, dialect{}, errors.New("the URL does not parse; write special characters of the password as %XX")
+	}
+	cfg, err := pq.NewConfig(text)
+	if err != nil {
+		return nil, dialect{}, errors.New("the URL has a parameter that the driver does not accept")
+	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = openTimeout
+	}
+	// One round trip for each statement instead of two.
+	cfg.BinaryParameters = true
+	db := sql.OpenDB(connector{cfg: cfg, password: o.password})
+	db.SetMaxOpenConns(8)
+	db.SetMaxIdleConns(8)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	db.SetConnMaxLifetime(30 * time.Minute)
+	return sqlx.NewDb(db, "postgres"), dialect{
+		name:      "postgres",
+		where:     u.Scheme + "://" + u.Host + u.Path,
+		forUpdate: " FOR UPDATE",
+		hasTable:  "SELECT to_regclass($1) IS NOT NULL",
+	}, nil
+}
+
+// connector dials PostgreSQL with a password that may change between dials.
+type connector struct {
+	cfg      pq.Config
+	password func(context.Context) (string, error)
+}
+
+func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
+	cfg := c.cfg
+	if c.password != nil {
+		password, err := c.password(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("database password: %w", err)
+		}
+		cfg.Password = password
+	}
+	// The driver minds the context while it dials, not while it logs in.
+	if deadline, ok := ctx.Deadline(); ok {
+		cfg.ConnectTimeout = max(time.Millisecond, min(cfg.ConnectTimeout, time.Until(deadline)))
+	}
+	dial, err := pq.NewConnectorConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return dial.Connect(ctx)
+}
+
+func (c connector) Driver() driver.Driver { return &pq.Driver{} }
+
+// openSQLite makes one connection: it queues writers fairly within a process,
+// where several would take turns by sleeping. Other processes wait for the
+// busy timeout. synchronous=FULL, since a sent mark must survive a power cut.
+func openSQLite(file string) (*sqlx.DB, dialect, error) {
+	if file == "" || strings.Contains(file, ":memory:") {
+		return nil, dialect{}, errors.New("sqlite: no file name")
+	}
+	if err := create(file); err != nil {
+		return nil, dialect{}, err
+	}
+	query := url.Values{
+		"_busy_timeout": {"10000"},
+		"_journal_mode": {"WAL"},
+		"_synchronous":  {"FULL"},
+		"_foreign_keys": {"on"},
+		"_txlock":       {"immediate"},
+		"_time_format":  {"sqlite"},
+		"_timezone":     {"UTC"},
+		"_dqs":          {"0"},
+	}
+	uri := url.URL{Scheme: "file", Opaque: (&url.URL{Path: filepath.ToSlash(file)}).EscapedPath(), RawQuery: query.Encode()}
+	db, err := sql.Open("sqlite", uri.String())
+	if err != nil {
+		return nil, dialect{}, err
+	}
+	db.SetMaxOpenConns(1)
+	return sqlx.NewDb(db, "sqlite"), dialect{
+		name:     "sqlite",
+		where:    "sqlite:" + file,
+		hasTable: "SELECT count(*) > 0 FROM sqlite_master WHERE type = 'table' AND name = $1",
+	}, nil
+}
+
+// creating guards the closing of new database files: a process that closes any
+// descriptor of a file loses all its locks on it, SQLite's among them.
+var creating sync.Mutex
+
+// create makes an empty file that only its owner can read, unless there is one.
+// SQLite gives its journals the same mode.
+func create(file string) error {
+	creating.Lock()
+	defer creating.Unlock()
+	f, err := os.OpenFile(filepath.Clean(file), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}

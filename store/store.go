@@ -1,0 +1,135 @@
+// Package store keeps what became of each worklist action, in PostgreSQL or in
+// a SQLite file.
+//
+// It is the service's memory of what was sent and what was confirmed, and the
+// fence between deliveries of one action. A delivery goes through it in three
+// steps, each committed before the next thing happens outside:
+//
+//	Claim     may this delivery act at all? If so it gets an attempt number
+//	          and a lease, and what earlier attempts left behind
+//	MarkSent  the row says sent before the frame is written, so that a crash
+//	          leaves evidence
+//	Record    the outcome, and the settlement decided for the message
+//
+// Every write after Claim names its attempt. One that is no longer the row's
+// own may still turn the row to confirmed, since an acknowledgement that was
+// read is the truth, and can do nothing else. Confirmed is never left.
+//
+// A participant's details never reach this package: a row holds the action's
+// id, type, accession number and provider, and a digest of its content.
+//
+// Leases and due times are judged by the clock of the calling process, so
+// processes that share a database need clocks that agree within a few seconds.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// openTimeout bounds Open, and each later connection that the pool makes.
+const openTimeout = 10 * time.Second
+
+// Store is an open database. It is safe for concurrent use, also by several
+// processes on one database.
+type Store struct {
+	db      *sqlx.DB
+	dialect dialect
+	clock   func() time.Time
+}
+
+// Option changes how Open opens a database.
+type Option func(*options)
+
+type options struct {
+	clock    func() time.Time
+	password func(context.Context) (string, error)
+}
+
+// WithClock replaces time.Now as the source of every time the store writes or
+// compares. The function must be safe for concurrent use.
+func WithClock(now func() time.Time) Option {
+	return func(o *options) { o.clock = now }
+}
+
+// WithPassword asks for the password anew at each connection to PostgreSQL,
+// instead of taking it from the URL. It serves servers whose password is a
+// short-lived Entra ID token. SQLite ignores it. The function must be safe for
+// concurrent use; its errors are returned to the caller that needed the
+// connection and must not hold the password.
+func WithPassword(password func(context.Context) (string, error)) Option {
+	return func(o *options) { o.password = password }
+}
+
+// Open opens the database at url:
+//
+//	postgres://user:password@host:5432/name?sslmode=verify-full
+//	postgresql://...
+//	sqlite:FILE
+//
+// It checks within ten seconds that the database answers, and neither creates
+// nor migrates tables: see [Store.Migrate] and [Store.CheckSchema]. A SQLite
+// file that does not exist is created, readable by its owner only. No error of
+// Open or of any method holds the password.
+func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
+	o := options{clock: time.Now}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	db, dialect, err := openURL(url, o)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	s := &Store{db: db, dialect: dialect, clock: o.clock}
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	if err := s.db.PingContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", dialect.where, err), s.Close())
+	}
+	return s, nil
+}
+
+// Close closes the database's connections, waiting for queries that run.
+func (s *Store) Close() error { return s.db.Close() }
+
+// Ping asks the database for a sign of life.
+func (s *Store) Ping(ctx context.Context) error {
+	if _, err := s.db.ExecContext(ctx, "SELECT 1"); err != nil {
+		return fmt.Errorf("ping database %s: %w", s.dialect.where, err)
+	}
+	return nil
+}
+
+// Dialect is "postgres" or "sqlite".
+func (s *Store) Dialect() string { return s.dialect.name }
+
+// now is the present in UTC, to the microsecond that both databases keep.
+func (s *Store) now() time.Time { return micro(s.clock()) }
+
+func micro(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+// instant is t as a column holds it: NULL for the zero time.
+func instant(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = micro(t)
+	return &t
+}
+
+// write runs do in one transaction and commits it unless do returns an error.
+func (s *Store) write(ctx context.Context, do func(*sqlx.Tx) error) error {
+	tx, err := s.db.BeginTxx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := do(tx); err != nil {
+		_ = tx.Rollback() // the connection is given up either way, and err says more
+		return err
+	}
+	return tx.Commit()
+}
