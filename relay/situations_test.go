@@ -1,0 +1,176 @@
+package relay_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/worklist-relay/worklist-relay/relay"
+	"github.com/worklist-relay/worklist-relay/relay/relaytest"
+)
+
+// TestSituations is named by the rows of the table of situations that concern the way to the gateway and back.
+func TestSituations(t *testing.T) {
+	for _, situation := range []struct {
+		name string
+		test func(*testing.T)
+	}{
+		{"21_name_does_not_resolve", unresolved},
+		{"22_black_hole", blackHole},
+		{"23_certificate_not_trusted", certificates},
+		{"24_upgrade_never_answered", stalled},
+		{"25_to_33_refusals", refusals},
+		{"26_listener_comes_back", comesBack},
+		{"28_listener_does_not_accept", notAccepted},
+		{"30_cached_token_expired", tokenExpired},
+		{"31_token_refused", tokenRefused},
+		{"32_33_listener_rejects", rejects},
+		{"36_cached_connection_found_closed", foundClosed},
+		{"36_connection_closed_before_the_frame", closedBeforeTheFrame},
+		{"37_gateway_serves_another_sender", busyGateway},
+		{"38_to_48_acks", acks},
+		{"49_no_ack_in_time", noAck},
+		{"50_late_ack_belongs_to_nobody", lateAck},
+		{"51_close_without_reply", closedWithoutReply},
+		{"38_large_action", large},
+		{"52_frame_too_big", tooBig},
+		{"53_connection_lost_after_the_frame", lost},
+		{"53_broken_off", brokenOff},
+		{"53_write_blocked", blocked},
+		{"53_close_1008_drops_the_token", policyViolation},
+		{"54_ack_then_break", ackThenBreak},
+		{"55_answers_that_are_no_ack", invalidAcks},
+		{"56_binary_ack", binaryAck},
+		{"57_extra_frame", extraFrame},
+		{"58_one_shot_gateway", oneShot},
+		{"59_persistent_gateway", persistent},
+		{"95_close_crosses_the_next_action", closeCrosses},
+		{"95_reused_connection_ends_before_the_ack", reusedEnds},
+	} {
+		t.Run(situation.name, func(t *testing.T) {
+			t.Parallel()
+			situation.test(t)
+		})
+	}
+}
+
+func foundClosed(t *testing.T) {
+	s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent})
+	s.must(t, create(1))
+	if _, timings := s.must(t, create(2)); !timings.Reused {
+		t.Error("connection was not reused")
+	}
+	s.relay.CloseSenders(path, 1000)
+	eventually(t, "closed", func() bool { return s.relay.Stats(path).Open == 0 })
+	ack, timings := s.must(t, create(3))
+	if ack.Kind != relay.AckDone || timings.Reused {
+		t.Errorf("got %+v, reused %v", ack, timings.Reused)
+	}
+	wantWrites(t, s, 1, 1, 1)
+	if dials := s.relay.Stats(path).Dials; dials != 2 {
+		t.Errorf("dialled %d times, want 2", dials)
+	}
+}
+
+// wantWrites compares how often each item was written at the gateway.
+func wantWrites(t *testing.T, s *site, want ...int) {
+	t.Helper()
+	var writes []int
+	for _, item := range s.gateway.Snapshot().Items {
+		writes = append(writes, item.Writes)
+	}
+	if diff := cmp.Diff(want, writes); diff != "" {
+		t.Error("writes at the gateway:", diff)
+	}
+}
+
+func busyGateway(t *testing.T) {
+	s := newSite(t, relaytest.GatewayConfig{})
+	s.gateway.AcceptDelay(80 * time.Millisecond)
+	if _, timings := s.must(t, create(1)); timings.Handshake < 80*time.Millisecond {
+		t.Errorf("handshake of %v does not hold the gateway's delay", timings.Handshake)
+	}
+}
+
+func noAck(t *testing.T) {
+	s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent})
+	s.client.AckTimeout = 50 * time.Millisecond
+	s.must(t, create(0))
+	s.gateway.Script(relaytest.Reply{KeepOpen: true})
+	e := s.fails(t, create(1))
+	if diff := cmp.Diff(verdict{Phase: relay.PhaseAckTimeout, Sent: relay.SentMaybe}, verdictOf(e)); diff != "" {
+		t.Error(diff)
+	}
+	if s.relay.Stats(path).Dials != 1 {
+		t.Error("the connection was not reused, or dialled again without need")
+	}
+	if errors.Is(e, context.DeadlineExceeded) {
+		t.Error("the ack timeout looks like the caller's deadline")
+	}
+	if _, timings := s.must(t, create(1)); timings.Reused {
+		t.Error("a connection that owes an ack was used again")
+	}
+}
+
+func lateAck(t *testing.T) {
+	s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent})
+	s.client.AckTimeout = 100 * time.Millisecond
+	s.gateway.Script(relaytest.Reply{Honest: true, After: 200 * time.Millisecond})
+	if e := s.fails(t, create(1)); e.Phase != relay.PhaseAckTimeout {
+		t.Fatalf("got %v", e)
+	}
+	for n := 2; n < 5; n++ {
+		ack, _ := s.must(t, create(n))
+		if ack.ActionID != create(n).ID() {
+			t.Errorf("action %d got the ack of %s", n, ack.ActionID)
+		}
+	}
+	wantWrites(t, s, 1, 1, 1, 1)
+	if open := s.relay.Stats(path).MaxOpen; open != 1 {
+		t.Errorf("%d connections at once", open)
+	}
+}
+
+func oneShot(t *testing.T) {
+	s := newSite(t, relaytest.GatewayConfig{})
+	s.client.WatchTime = 0 // the default: a gateway that closes is not waited for any longer
+	for n := range 100 {
+		if _, timings := s.must(t, create(n)); timings.Reused {
+			t.Error("a connection was used twice")
+		}
+	}
+	snapshot := s.gateway.Snapshot()
+	if snapshot.Dials != 100 || snapshot.Exchanges != 100 || len(snapshot.Items) != 100 || snapshot.MaxOpen != 1 {
+		t.Errorf("gateway saw %d dials, %d exchanges, %d items, %d at once", snapshot.Dials, snapshot.Exchanges, len(snapshot.Items), snapshot.MaxOpen)
+	}
+}
+
+func persistent(t *testing.T) {
+	s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent, Slots: 4})
+	for n := range 100 {
+		if _, timings := s.must(t, create(n)); timings.Reused != (n > 0) {
+			t.Errorf("action %d: reused %v", n, timings.Reused)
+		}
+	}
+	snapshot := s.gateway.Snapshot()
+	if snapshot.Dials != 1 || snapshot.Exchanges != 100 || len(snapshot.Items) != 100 {
+		t.Errorf("gateway saw %d dials, %d exchanges, %d items", snapshot.Dials, snapshot.Exchanges, len(snapshot.Items))
+	}
+}
+
+func closeCrosses(t *testing.T) {
+	s := newSite(t, relaytest.GatewayConfig{CloseDelay: 50 * time.Millisecond})
+	s.client.WatchTime = 0
+	for n := range 4 {
+		s.must(t, create(n))
+	}
+	s.must(t, update(1, "IN PROGRESS"))
+	snapshot := s.gateway.Snapshot()
+	if snapshot.Dials != 5 || snapshot.Exchanges != 5 {
+		t.Errorf("gateway saw %d dials and %d exchanges", snapshot.Dials, snapshot.Exchanges)
+	}
+	wantWrites(t, s, 1, 2, 1, 1)
+}

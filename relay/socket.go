@@ -1,0 +1,219 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+const (
+	pingEvery    = 30 * time.Second // the relay drops a data connection after about two minutes of silence
+	writeTimeout = 10 * time.Second
+	closeWait    = time.Second // for the peer's answer to our Close, and for the reason of a write that failed
+)
+
+var (
+	errUnasked = errors.New("unasked frame")
+	errIdle    = errors.New("idle")
+	errSpent   = errors.New("not kept")
+)
+
+// socket is one open websocket. A goroutine reads from it as long as it lives, so that a Close is answered and known at once;
+// another pings it and closes it when it has been idle. Both have ended when gone is closed.
+type socket struct {
+	ws     *websocket.Conn
+	tokens TokenSource   // what it was dialled with
+	ended  chan struct{} // closed by end: nothing may be written any more
+	gone   chan struct{} // closed when the network connection is closed too
+	idle   *time.Timer   // runs while nobody holds the socket
+
+	// seasoned is when the watch after the first ack is over; zero before that ack. It belongs to whoever holds the turn.
+	seasoned time.Time
+
+	mu    sync.Mutex  // guards what follows
+	cause error       // why it ended; nil while it is open
+	reply chan []byte // where the next frame goes; nil when none is expected
+	begun bool        // a byte of that frame was read
+	held  bool        // by a Conn, so not idle
+}
+
+// newSocket makes a socket that its caller holds.
+func newSocket(ws *websocket.Conn, tokens TokenSource) *socket {
+	s := &socket{ws: ws, tokens: tokens, ended: make(chan struct{}), gone: make(chan struct{}), idle: time.NewTimer(time.Hour), held: true}
+	s.idle.Stop()
+	return s
+}
+
+// run serves s until it has ended on either side, and tells forget then.
+func (s *socket) run(forget func()) {
+	keeper := make(chan struct{})
+	go func() {
+		defer close(keeper)
+		s.keep()
+	}()
+	s.read()
+	_ = s.ws.Close()
+	<-keeper
+	forget()
+	close(s.gone)
+}
+
+// read hands each frame to whoever waits for it. A frame that nobody waits for ends the socket: an answer that comes late must not be
+// taken for the next action's. After the end, frames are read and dropped until the peer has closed too.
+func (s *socket) read() {
+	for {
+		_, r, err := s.ws.NextReader()
+		if err != nil {
+			s.end(err)
+			return
+		}
+		s.mark()
+		frame, err := io.ReadAll(r)
+		if err != nil {
+			s.end(err)
+			return
+		}
+		if !s.deliver(frame) {
+			s.shut(websocket.CloseNormalClosure, errUnasked)
+		}
+	}
+}
+
+func (s *socket) mark() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begun = s.reply != nil
+}
+
+func (s *socket) deliver(frame []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reply == nil {
+		return false
+	}
+	s.reply <- frame
+	s.reply = nil
+	return true
+}
+
+// keep pings the peer and closes the socket when its idle timer fires.
+func (s *socket) keep() {
+	ping := time.NewTicker(pingEvery)
+	defer ping.Stop()
+	for {
+		select {
+		case <-ping.C:
+			// A ping that cannot be written shows in the reader, or in the next write.
+			_ = s.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeTimeout))
+		case <-s.idle.C:
+			if s.endIdle() {
+				s.sayClose(websocket.CloseNormalClosure)
+			}
+		case <-s.ended:
+			return
+		}
+	}
+}
+
+// endIdle ends the socket unless somebody took it just now.
+func (s *socket) endIdle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.held && s.endLocked(errIdle)
+}
+
+// hold takes the socket for one exchange; false if it has ended.
+func (s *socket) hold() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.idle.Stop()
+	s.held = s.cause == nil
+	return s.held
+}
+
+// watch waits until the socket is seasoned, or ctx ends, and reports whether it is still open. The reader goes on all the while.
+func (s *socket) watch(ctx context.Context) bool {
+	timer := time.NewTimer(time.Until(s.seasoned))
+	defer timer.Stop()
+	select {
+	case <-s.ended:
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	cause, _ := s.why()
+	return cause == nil
+}
+
+// rest gives an open socket back, to be used again within d or to be closed then.
+func (s *socket) rest(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cause == nil {
+		s.held = false
+		s.idle.Reset(d)
+	}
+}
+
+// expect makes the next frame the answer to what is about to be written; nil if the socket has ended.
+func (s *socket) expect() <-chan []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cause != nil {
+		return nil
+	}
+	reply := make(chan []byte, 1)
+	s.reply, s.begun = reply, false
+	return reply
+}
+
+// write sends one text frame, within limit. After an error the peer cannot have all of it, since a write that stops short is the last.
+func (s *socket) write(frame []byte, limit time.Duration) error {
+	_ = s.ws.SetWriteDeadline(time.Now().Add(min(limit, writeTimeout)))
+	return s.ws.WriteMessage(websocket.TextMessage, frame)
+}
+
+// end notes why the socket is over; only the first reason counts.
+func (s *socket) end(cause error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.endLocked(cause)
+}
+
+func (s *socket) endLocked(cause error) bool {
+	if s.cause != nil {
+		return false
+	}
+	s.cause, s.reply = cause, nil
+	close(s.ended)
+	return true
+}
+
+// why is the reason for the end, and whether a byte of the expected frame had come by then.
+func (s *socket) why() (cause error, begun bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cause, s.begun
+}
+
+// shut ends the socket with a Close frame. The reader waits a little for the peer's, then cuts the connection.
+func (s *socket) shut(code int, cause error) {
+	if s.end(cause) {
+		s.sayClose(code)
+	}
+}
+
+func (s *socket) sayClose(code int) {
+	deadline := time.Now().Add(closeWait)
+	_ = s.ws.SetReadDeadline(deadline)
+	_ = s.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), deadline)
+}
+
+// settle waits until a socket that could not be written to is gone, for the peer may have said why.
+func (s *socket) settle() {
+	_ = s.ws.SetReadDeadline(time.Now().Add(closeWait))
+	<-s.gone
+}
