@@ -1,0 +1,271 @@
+package servicebustest
+
+import (
+	"container/heap"
+	"container/list"
+	"encoding/binary"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/worklist-relay/worklist-relay/consumer/servicebustest/internal/amqp"
+)
+
+// queue is one queue or one dead-letter queue: its messages, their states and the moves between them. It knows nothing of links
+// and frames; consumers wait here and are woken when there may be something for them.
+//
+// Locks are taken in this order: conn.mu, then the mutex of a queue, then that of its dead-letter queue, then conn.dirtyMu.
+type queue struct {
+	name     string // as configured; a dead-letter queue's ends in /$DeadLetterQueue
+	settings Queue  // with its defaults filled in
+	dead     *queue // nil for a dead-letter queue
+
+	rearm chan struct{} // tells run that a nearer deadline came up
+
+	mu sync.Mutex
+	// guards all below
+	disabled  bool
+	sequence  int64 // the last one given out
+	all       ledger
+	ready     bySequence
+	deadlines byDeadline
+	armed     time.Time // what run waits for; zero: for rearm only
+	locked    map[amqp.UUID]*message
+	waiting   list.List // of *consumer, longest first
+	history   history
+	counts    [stateCount]int
+	bytes     int
+}
+
+// consumer is one receiving link as its queue sees it.
+type consumer struct {
+	wake    func()        // called with the queue's mutex held: must not block or call the queue
+	element *list.Element // in queue.waiting while it waits; guarded by the queue's mutex
+}
+
+const deadLetterSuffix = "/$DeadLetterQueue"
+
+// newQueue returns a queue with its dead-letter queue.
+func newQueue(settings Queue) *queue {
+	dead := emptyQueue(settings.Name+deadLetterSuffix, settings)
+	q := emptyQueue(settings.Name, settings)
+	q.dead = dead
+	return q
+}
+
+func emptyQueue(name string, settings Queue) *queue {
+	return &queue{
+		name: name, settings: settings, rearm: make(chan struct{}, 1), locked: make(map[amqp.UUID]*message),
+		history: newHistory(settings.DuplicateDetectionWindow),
+	}
+}
+
+// send takes messages over, all or none of them visible at once, and returns their sequence numbers. Where duplicates are
+// detected, one whose message id was seen within the window is swallowed: it gets a number and is gone.
+func (q *queue) send(now time.Time, messages ...*message) []int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	numbers := make([]int64, len(messages))
+	for i, m := range messages {
+		q.sequence++
+		numbers[i] = q.sequence
+		if q.settings.RequiresDuplicateDetection && q.history.seen(now, m.content.Property(amqp.PropertyMessageID)) {
+			continue
+		}
+		m.sequence, m.original, m.enqueued = q.sequence, q.sequence, now
+		q.bytes += m.size
+		q.all.add(m)
+		q.counts[m.state]++
+		if m.scheduled.After(now) {
+			q.move(m, stateScheduled, m.scheduled)
+		} else {
+			q.activate(m, now)
+		}
+	}
+	return numbers
+}
+
+// activate makes a message deliverable for the first time; from now on its time to live runs.
+func (q *queue) activate(m *message, now time.Time) {
+	m.enqueued = now
+	ttl := q.settings.DefaultTTL
+	if h := m.content.Header; h.HasTTL && h.TTL > 0 && (ttl == 0 || h.TTL < ttl) {
+		ttl = h.TTL
+	}
+	if ttl > 0 {
+		m.expires = now.Add(ttl)
+	}
+	q.offer(m)
+}
+
+// offer makes a message deliverable and wakes a consumer for it.
+func (q *queue) offer(m *message) {
+	q.move(m, stateActive, m.expires)
+	heap.Push(&q.ready, m)
+	q.wakeOne()
+}
+
+func (q *queue) wakeOne() {
+	if e := q.waiting.Front(); e != nil {
+		c := q.waiting.Remove(e).(*consumer)
+		c.element = nil
+		c.wake()
+	}
+}
+
+// move puts a message into a state with a deadline, none if it is zero.
+func (q *queue) move(m *message, to messageState, deadline time.Time) {
+	q.counts[m.state]--
+	q.counts[to]++
+	if m.readyIndex >= 0 {
+		heap.Remove(&q.ready, m.readyIndex)
+	}
+	if m.state == stateLocked {
+		delete(q.locked, m.token)
+	}
+	m.state = to
+	q.setDeadline(m, deadline)
+}
+
+func (q *queue) setDeadline(m *message, deadline time.Time) {
+	m.deadline = deadline
+	switch {
+	case deadline.IsZero():
+		if m.deadlineIndex >= 0 {
+			heap.Remove(&q.deadlines, m.deadlineIndex)
+		}
+		return
+	case m.deadlineIndex >= 0:
+		heap.Fix(&q.deadlines, m.deadlineIndex)
+	default:
+		heap.Push(&q.deadlines, m)
+	}
+	if m.deadlineIndex == 0 && (q.armed.IsZero() || deadline.Before(q.armed)) {
+		select {
+		case q.rearm <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// remove takes a message out of the queue for good.
+func (q *queue) remove(m *message) {
+	q.move(m, m.state, time.Time{})
+	q.counts[m.state]--
+	q.bytes -= m.size
+	q.all.remove(m)
+}
+
+// take returns the next deliverable message: locked, or removed if settled is true. Without one it returns false and has c wait:
+// c is woken once. A consumer that is woken and leaves messages behind must call pass.
+func (q *queue) take(c *consumer, now time.Time, settled bool) (delivery, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.ready) == 0 {
+		if c.element == nil {
+			c.element = q.waiting.PushBack(c)
+		}
+		return delivery{}, false
+	}
+	m := q.ready[0]
+	if settled {
+		q.remove(m)
+	} else {
+		q.lock(m, now)
+	}
+	return m.delivery(), true
+}
+
+func (q *queue) lock(m *message, now time.Time) {
+	m.lockedUntil = now.Add(q.settings.LockDuration)
+	q.move(m, stateLocked, m.lockedUntil)
+	// A token is no secret: it names a lock among the locks of one queue.
+	binary.BigEndian.PutUint64(m.token[:8], rand.Uint64())
+	binary.BigEndian.PutUint64(m.token[8:], rand.Uint64())
+	q.locked[m.token] = m
+}
+
+// pass tells the queue that a consumer stops taking: if something is left, the next one is woken.
+func (q *queue) pass() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.ready) > 0 {
+		q.wakeOne()
+	}
+}
+
+// leave ends a consumer's waiting. What it has locked stays locked until the locks run out, as in the service.
+func (q *queue) leave(c *consumer) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if c.element != nil {
+		q.waiting.Remove(c.element)
+		c.element = nil
+	}
+	if len(q.ready) > 0 {
+		q.wakeOne()
+	}
+}
+
+// run moves messages on when their deadlines pass. It returns when stop is closed.
+func (q *queue) run(stop <-chan struct{}) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-q.rearm:
+		case <-timer.C:
+		}
+		if next := q.passDeadlines(time.Now()); !next.IsZero() {
+			timer.Reset(time.Until(next))
+		}
+	}
+}
+
+// passDeadlines handles every deadline that has passed and returns the next, zero if there is none.
+func (q *queue) passDeadlines(now time.Time) time.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.deadlines) > 0 && !q.deadlines[0].deadline.After(now) {
+		m := q.deadlines[0]
+		switch m.state {
+		case stateActive:
+			q.expire(m, now)
+		case stateLocked:
+			q.failDelivery(m, now)
+		case stateScheduled:
+			q.renumber(m)
+			q.activate(m, now)
+		case stateDeferred:
+			q.setDeadline(m, time.Time{})
+		}
+	}
+	q.armed = time.Time{}
+	if len(q.deadlines) > 0 {
+		q.armed = q.deadlines[0].deadline
+	}
+	return q.armed
+}
+
+// renumber gives a scheduled message the sequence number that it has from its activation on: it queues behind what came before.
+func (q *queue) renumber(m *message) {
+	q.all.remove(m)
+	q.sequence++
+	m.sequence = q.sequence
+	q.all.add(m)
+}
+
+func expired(m *message, now time.Time) bool {
+	return !m.expires.IsZero() && !m.expires.After(now)
+}
+
+// expire ends a message whose time to live has run out: it moves to the dead-letter queue if the queue says so, else it vanishes.
+func (q *queue) expire(m *message, now time.Time) {
+	if q.dead == nil || !q.settings.DeadLetteringOnExpiration {
+		q.remove(m)
+		return
+	}
+	q.deadLetter(m, now, "TTLExpiredException", "The message expired and was dead lettered.", nil)
+}

@@ -1,0 +1,109 @@
+package servicebustest
+
+import (
+	"time"
+
+	"github.com/worklist-relay/worklist-relay/consumer/servicebustest/internal/amqp"
+)
+
+// request is a message sent to a management or token node: an operation by name, with arguments. Its answer goes to the link whose
+// address the request names, marked with the request's message id.
+type request struct {
+	id         amqp.Raw
+	replyTo    string
+	properties amqp.Map
+	body       any
+}
+
+func parseRequest(payload []byte) (request, error) {
+	m, err := amqp.ParseMessage(payload)
+	if err != nil {
+		return request{}, errBadRequest(err.Error())
+	}
+	r := request{id: m.Property(amqp.PropertyMessageID), body: m.Value()}
+	r.replyTo, _ = amqp.Text(m.Property(amqp.PropertyReplyTo))
+	if m.ApplicationProperties != nil {
+		r.properties = amqp.NewDecoder(m.ApplicationProperties).Map()
+	}
+	if r.id == nil || r.replyTo == "" {
+		return request{}, errBadRequest("a request needs a message-id and a reply-to")
+	}
+	return r, nil
+}
+
+func (r *request) text(property string) string {
+	text, _ := amqp.Text(r.properties.Get(property))
+	return text
+}
+
+// statusKeys are the application properties of an answer; the two kinds of node spell them differently.
+type statusKeys struct{ code, description, condition string }
+
+var (
+	tokenStatus      = statusKeys{"status-code", "status-description", "error-condition"}
+	managementStatus = statusKeys{"statusCode", "statusDescription", "errorCondition"}
+)
+
+// answer sends the outcome of a request. A body that is nil with no error is 202 at the token node and 204, nothing found, at a
+// management node.
+func (c *conn) answer(r request, keys statusKeys, body amqp.Map, err error) error {
+	link := c.replyLink(r.replyTo)
+	if link == nil {
+		return errBadRequest("the connection has no link to answer on")
+	}
+	status := amqp.Map{}.Set(keys.code, int32(200)).Set(keys.description, "OK")
+	f, failed := err.(*fault)
+	switch {
+	case failed:
+		status = amqp.Map{}.Set(keys.code, f.code).Set(keys.description, f.text).Set(keys.condition, f.condition)
+	case err != nil:
+		return err
+	case body == nil && keys == tokenStatus:
+		status = status.Set(keys.code, int32(202)).Set(keys.description, "Accepted")
+	case body == nil:
+		status = status.Set(keys.code, int32(204)).Set(keys.description, "No Content")
+	}
+	reply := amqp.Message{
+		Properties:            amqp.AppendValue(nil, amqp.List{nil, nil, nil, nil, nil, r.id}), // correlation-id
+		ApplicationProperties: amqp.AppendMap(nil, status),
+		Body:                  amqp.ValueBody(body),
+	}
+	link.answers = append(link.answers, reply.AppendBare(nil))
+	c.markDue(link)
+	return nil
+}
+
+func (c *conn) replyLink(address string) *outbound {
+	for _, s := range c.sessions {
+		for _, l := range s.out {
+			if !l.serves() && l.address == address {
+				return l
+			}
+		}
+	}
+	return nil
+}
+
+// answerRequest carries out a request to a queue's management node.
+func (c *conn) answerRequest(q *queue, payload []byte, now time.Time) error {
+	r, err := parseRequest(payload)
+	if err != nil {
+		return err
+	}
+	args, _ := r.body.(amqp.Map)
+	body, err := c.perform(q, r.text("operation"), args, now)
+	return c.answer(r, managementStatus, body, err)
+}
+
+func (c *conn) perform(q *queue, operation string, args amqp.Map, now time.Time) (amqp.Map, error) {
+	run, known := operations[operation]
+	switch {
+	case c.server.faults.throttled.is(now):
+		return nil, errServerBusy
+	case q.isDisabled():
+		return nil, errDisabled
+	case !known:
+		return nil, errNotImplemented("operation " + operation)
+	}
+	return run(q, args, now)
+}
