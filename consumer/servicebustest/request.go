@@ -100,8 +100,6 @@ func (c *conn) perform(q *queue, operation string, args amqp.Map, now time.Time)
 	switch {
 	case c.server.faults.throttled.is(now):
 		return nil, errServerBusy
-	case q.isDisabled():
-		return nil, errDisabled
 	case !known:
 		return nil, errNotImplemented("operation " + operation)
 	}

@@ -27,9 +27,10 @@ func (c *conn) write() {
 	for {
 		now := time.Now()
 		bytes, wait, ending := c.collect(spare, now, last)
-		spare = nil
+		spare = bytes // what was spare is c.out now
 		if len(bytes) > 0 {
 			held, last = append(held, chunk{bytes: bytes, at: c.answerAt(now)}), now
+			spare = nil // until it is flushed
 		}
 		switch {
 		case len(held) > 0 && !held[0].at.After(now):

@@ -1,0 +1,298 @@
+// Package consumer takes worklist actions off an Azure Service Bus queue and
+// sees each one through: to the one gateway that must have it, into SQL, and
+// to the settlement of its message.
+//
+// A message's path is told by one function, handle in handle.go:
+//
+//	decode and validate      a message that can never be forwarded is dead-lettered
+//	claim                    SQL fences the action: one attempt at a time, anywhere
+//	route                    the relay row of exactly this provider and setting
+//	hold the lock            renewed for as long as the work lasts
+//	connect                  cached or dialled; a failure here certainly sent nothing
+//	mark sent, then send     a crash in between leaves evidence
+//	exchange                 one frame, one ack
+//	decide                   outcomeOf, a pure function, is the whole policy
+//	record, then settle      complete, scheduled copy, or dead letter
+//
+// Goals: an action reaches its gateway once; its outcome is in SQL before its
+// message is settled; a participant's details are nowhere but in the body.
+// Not goals: order among different accession numbers, and queues other than
+// Service Bus.
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"github.com/worklist-relay/worklist-relay/relay"
+	"github.com/worklist-relay/worklist-relay/store"
+)
+
+// Consumer handles the messages of one queue. Set the fields, then call Run
+// once. Fields must not change while Run runs.
+type Consumer struct {
+	// Connect opens a client for the queue's namespace. It is called for the
+	// client that receives, for the one that sends copies, and again when the
+	// broker ended one for good: a fatal error on one link closes its client's
+	// whole connection, which must not take the other with it. Required.
+	Connect func() (*azservicebus.Client, error)
+
+	Queue string        // required
+	Store *store.Store  // migrated; required
+	Relay *relay.Client // required; the caller closes it after Run
+
+	// Secret looks up the key that a relay row names by variable; "" is unset.
+	// nil: no row with a key can be used.
+	Secret func(variable string) string
+
+	// Entra gives the tokens for relay rows that name no key. nil: such rows
+	// cannot be used.
+	Entra relay.TokenSource
+
+	Concurrency int            // messages in hand at once; 0: 16
+	Retry       RetryPolicy    // zero: the defaults
+	Clinic      *time.Location // whose midnight ends the clinic day; nil: UTC
+
+	// ReleaseAt holds a create back until this time of its scheduled day (a
+	// gateway that resets at night would lose it). 0: sent at once.
+	ReleaseAt time.Duration
+
+	// ClaimLease is how long an action stays claimed by an attempt that was
+	// not heard of again. It should exceed the slowest connect. 0: 90 s.
+	ClaimLease time.Duration
+
+	Log *slog.Logger     // nil: slog.Default
+	Now func() time.Time // nil: time.Now
+
+	routes routeCache
+	sender sender
+
+	receiving   atomic.Bool // the receive link answered last
+	storeAway   atomic.Bool // the database did not answer; receiving pauses
+	secretsTold tellOnce
+
+	careful time.Time // receive one message at a time until then; belongs to the receive loop
+}
+
+const (
+	receiveDeadline = time.Minute            // a receiver may fall silent for good; each call gets a new start
+	firstBackoff    = 250 * time.Millisecond // after an error from the broker
+	lastBackoff     = 30 * time.Second
+	storeProbe      = 2 * time.Second // between looks whether the database is back
+	carefulTime     = 6 * time.Minute // after an unreadable message: longer than the longest lock, so that it comes back alone
+)
+
+// Run handles messages until ctx ends. Then it stops receiving, gives back what
+// certainly was not sent, lets what was sent have its ack, record and
+// settlement, and returns when nothing is in flight: nil. It outlives every
+// outage of broker and database; the error is only about the Consumer's own fields.
+func (c *Consumer) Run(ctx context.Context) error {
+	if c.Connect == nil || c.Store == nil || c.Relay == nil || c.Queue == "" {
+		return errors.New("consumer: Connect, Queue, Store and Relay are required")
+	}
+	defer c.sender.close()
+	backoff := firstBackoff
+	for ctx.Err() == nil {
+		began := c.now()
+		err := c.consume(ctx)
+		c.receiving.Store(false)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if c.now().Sub(began) > lastBackoff {
+			backoff = firstBackoff
+		}
+		c.log().Warn("queue not available, trying again", "queue", c.Queue, "error", err, "in", backoff)
+		pause(ctx, backoff)
+		backoff = min(2*backoff, lastBackoff)
+	}
+	return nil
+}
+
+// Ready reports what keeps actions from flowing: nil, or an error naming the
+// dependency. It is safe for concurrent use.
+func (c *Consumer) Ready() error {
+	switch {
+	case c.storeAway.Load():
+		return errors.New("database: not answering")
+	case !c.receiving.Load():
+		return fmt.Errorf("queue %s: not receiving", c.Queue)
+	}
+	return nil
+}
+
+// consume receives on one client until the broker ends it or ctx does. A
+// message is settled through the receiver it came on, so the receiver is
+// closed only when nothing is in flight.
+func (c *Consumer) consume(ctx context.Context) error {
+	client, err := c.Connect()
+	if err != nil {
+		return err
+	}
+	defer closeQuietly(client.Close)
+	receiver, err := client.NewReceiverForQueue(c.Queue, nil)
+	if err != nil {
+		return err
+	}
+	defer closeQuietly(receiver.Close)
+
+	var inFlight sync.WaitGroup
+	defer inFlight.Wait()
+	slots := make(chan struct{}, c.concurrency())
+	for {
+		// A slot before a message: no lock runs down in a local buffer.
+		free := takeSlots(ctx, slots)
+		if free == 0 || c.awaitStore(ctx) != nil {
+			return ctx.Err()
+		}
+		messages, err := c.receive(ctx, receiver, free)
+		for range free - len(messages) {
+			<-slots
+		}
+		for _, m := range messages {
+			inFlight.Go(func() {
+				defer func() { <-slots }()
+				c.handle(ctx, receiver, m)
+			})
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// takeSlots waits for one slot, then takes every other that is free.
+func takeSlots(ctx context.Context, slots chan struct{}) int {
+	select {
+	case slots <- struct{}{}:
+	case <-ctx.Done():
+		return 0
+	}
+	for taken := 1; ; taken++ {
+		select {
+		case slots <- struct{}{}:
+		default:
+			return taken
+		}
+	}
+}
+
+// receive asks for at most free messages. No messages and no error is normal:
+// after a repair of the link, or when nothing came for a while.
+func (c *Consumer) receive(ctx context.Context, receiver *azservicebus.Receiver, free int) (messages []*azservicebus.ReceivedMessage, err error) {
+	// The SDK panics on a message with an application property of an odd type.
+	// Its lock runs out, and in the end the broker dead-letters it; the process
+	// must live. What came in the same call is lost to it until its lock runs out
+	// too, so that for a while each message is asked for alone.
+	defer func() {
+		if p := recover(); p != nil {
+			c.log().Error("a message in the queue cannot be read and was left to the broker", "queue", c.Queue, "panic", fmt.Sprint(p))
+			c.careful = time.Now().Add(carefulTime)
+			messages, err = nil, nil
+		}
+	}()
+	if time.Now().Before(c.careful) {
+		free = 1
+	}
+	c.receiving.Store(true)
+	deadline, cancel := context.WithTimeout(ctx, receiveDeadline)
+	defer cancel()
+	options := azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: time.Millisecond}
+	messages, err = receiver.ReceiveMessages(deadline, free, &options)
+	switch {
+	case len(messages) > 0:
+		return messages, nil
+	case err == nil:
+		pause(ctx, firstBackoff)
+		return nil, ctx.Err()
+	case ctx.Err() == nil && deadline.Err() != nil:
+		return nil, nil
+	}
+	return nil, err
+}
+
+// awaitStore returns at once while the database answers; else it looks every
+// storeProbe whether it is back. Nothing is received meanwhile, and nothing
+// abandoned: ten deliveries would be spent in a moment.
+func (c *Consumer) awaitStore(ctx context.Context) error {
+	for c.storeAway.Load() {
+		if c.Store.Ping(ctx) == nil {
+			c.storeAway.Store(false)
+			c.log().Info("database is back")
+			break
+		}
+		pause(ctx, storeProbe)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return ctx.Err()
+}
+
+func (c *Consumer) concurrency() int {
+	if c.Concurrency == 0 {
+		return 16
+	}
+	return c.Concurrency
+}
+
+func (c *Consumer) now() time.Time {
+	if c.Now == nil {
+		return time.Now().UTC()
+	}
+	return c.Now().UTC()
+}
+
+func (c *Consumer) log() *slog.Logger {
+	if c.Log == nil {
+		return slog.Default()
+	}
+	return c.Log
+}
+
+func (c *Consumer) clinic() *time.Location {
+	if c.Clinic == nil {
+		return time.UTC
+	}
+	return c.Clinic
+}
+
+func (c *Consumer) claimLease() time.Duration {
+	if c.ClaimLease == 0 {
+		return 90 * time.Second
+	}
+	return c.ClaimLease
+}
+
+// sentLease is how long a claim holds once its frame is on the way: a dial more,
+// where a reused connection had ended, and the ack.
+func (c *Consumer) sentLease() time.Duration {
+	return c.claimLease() + max(c.Relay.AckTimeout, 35*time.Second)
+}
+
+func chance() float64 { return rand.Float64() }
+
+// pause waits for d or for the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// closeQuietly closes a client or link; what it was closed for is known already.
+func closeQuietly(closing func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.Background(), settleDeadline)
+	defer cancel()
+	_ = closing(ctx)
+}

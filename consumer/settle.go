@@ -1,0 +1,180 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"github.com/worklist-relay/worklist-relay/store"
+)
+
+const (
+	// settleDeadline is short on purpose: settling a message that came before a
+	// connection was lost makes the SDK tear down the new, healthy connection
+	// at its first retry, after 3.2 s.
+	settleDeadline = 3 * time.Second
+	sendDeadline   = 15 * time.Second
+
+	maxDescription = 1024 // bytes of a dead letter's description; far longer ones break the settlement
+)
+
+// settler is what a message is settled through: the receiver it came on.
+type settler interface {
+	CompleteMessage(context.Context, *azservicebus.ReceivedMessage, *azservicebus.CompleteMessageOptions) error
+	AbandonMessage(context.Context, *azservicebus.ReceivedMessage, *azservicebus.AbandonMessageOptions) error
+	DeadLetterMessage(context.Context, *azservicebus.ReceivedMessage, *azservicebus.DeadLetterOptions) error
+	RenewMessageLock(context.Context, *azservicebus.ReceivedMessage, *azservicebus.RenewMessageLockOptions) error
+}
+
+// settle does what was decided and recorded. It runs whatever became of the
+// caller's context: the outcome is in SQL, and a message that is not settled
+// now is delivered again, when SQL answers for it.
+func (d *delivery) settle(o outcome) {
+	ctx := context.Background()
+	err := d.settleAs(ctx, o)
+	attributes := []any{
+		"status", o.status, "settlement", o.settlement, "reason", o.reason, "phase", o.phase, "code", o.code,
+		"gateway", d.gateway, "attempt", d.ref.Attempt, "detail", o.detail, "took", d.consumer.now().Sub(d.began),
+	}
+	if err != nil {
+		d.log.Info("settled by a later delivery", append(attributes, "error", err)...)
+		return
+	}
+	d.log.Info("settled", attributes...)
+}
+
+func (d *delivery) settleAs(ctx context.Context, o outcome) error {
+	switch o.settlement {
+	case store.Complete:
+		return d.complete(ctx)
+	case store.Retry, store.Postpone:
+		return d.again(ctx, o)
+	case store.DeadLetter:
+		return d.deadLetter(ctx, o.reason, o.detail)
+	default:
+		return fmt.Errorf("no settlement %q", o.settlement)
+	}
+}
+
+func (d *delivery) complete(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, settleDeadline)
+	defer cancel()
+	return d.from.CompleteMessage(ctx, d.message, nil)
+}
+
+// again sends the copy that stands in for this message, and completes the
+// message after. A crash between the two leaves both, which the fence in SQL
+// tells apart; the other order could leave none.
+func (d *delivery) again(ctx context.Context, o outcome) error {
+	sending, cancel := context.WithTimeout(ctx, sendDeadline)
+	defer cancel()
+	if err := d.consumer.sender.send(sending, d.consumer, copyOf(d.message, d.in, o)); err != nil {
+		return fmt.Errorf("send copy: %w", err)
+	}
+	return d.complete(ctx)
+}
+
+func (d *delivery) deadLetter(ctx context.Context, reason Reason, description string) error {
+	ctx, cancel := context.WithTimeout(ctx, settleDeadline)
+	defer cancel()
+	text, cut := string(reason), cutTo(description, maxDescription)
+	return d.from.DeadLetterMessage(ctx, d.message, &azservicebus.DeadLetterOptions{Reason: &text, ErrorDescription: &cut})
+}
+
+// abandon gives the message back at once. Only where nothing was sent and the
+// next delivery is not expected to fail alike: ten deliveries pass in a moment.
+func (d *delivery) abandon() {
+	ctx, cancel := context.WithTimeout(context.Background(), settleDeadline)
+	defer cancel()
+	if err := d.from.AbandonMessage(ctx, d.message, nil); err != nil {
+		d.log.Info("not abandoned, its lock will run out", "error", err)
+	}
+}
+
+// cutTo shortens s to at most n bytes on a rune boundary.
+func cutTo(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
+
+// sender sends scheduled copies on a client of its own, opened when first
+// needed and again after the SDK gave one up.
+type sender struct {
+	mu     sync.Mutex // guards client and link
+	client *azservicebus.Client
+	link   *azservicebus.Sender
+}
+
+func (s *sender) send(ctx context.Context, c *Consumer, m *azservicebus.Message) error {
+	link, err := s.open(c)
+	if err != nil {
+		return err
+	}
+	err = link.SendMessage(ctx, m, nil)
+	if ended(err) {
+		s.drop(link)
+	}
+	return err
+}
+
+// ended reports whether the SDK gives up the client after err: it mends a lost
+// connection by itself, but not these.
+func ended(err error) bool {
+	var failure *azservicebus.Error
+	if !errors.As(err, &failure) {
+		return false
+	}
+	switch failure.Code {
+	case azservicebus.CodeClosed, azservicebus.CodeUnauthorizedAccess, azservicebus.CodeNotFound:
+		return true
+	}
+	return false
+}
+
+func (s *sender) open(c *Consumer) (*azservicebus.Sender, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link != nil {
+		return s.link, nil
+	}
+	client, err := c.Connect()
+	if err != nil {
+		return nil, err
+	}
+	link, err := client.NewSender(c.Queue, nil)
+	if err != nil {
+		closeQuietly(client.Close)
+		return nil, err
+	}
+	s.client, s.link = client, link
+	return link, nil
+}
+
+// drop gives up the link that failed, unless another caller replaced it already.
+func (s *sender) drop(failed *azservicebus.Sender) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == failed {
+		closeQuietly(s.client.Close)
+		s.client, s.link = nil, nil
+	}
+}
+
+func (s *sender) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.client != nil {
+		closeQuietly(s.client.Close)
+		s.client, s.link = nil, nil
+	}
+}

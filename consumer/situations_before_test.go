@@ -1,0 +1,474 @@
+package consumer_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"github.com/worklist-relay/worklist-relay/consumer"
+	"github.com/worklist-relay/worklist-relay/relay"
+	"github.com/worklist-relay/worklist-relay/relay/relaytest"
+	"github.com/worklist-relay/worklist-relay/store"
+)
+
+// beforeSituations end or wait before anything is sent.
+var beforeSituations = slices.Concat(invalidSituations(), []situation{
+	{"09_no_relay_for_the_provider_and_setting", func(t *testing.T, url string) {
+		w := running(t, url)
+		named := newCreate()
+		m := named.message()
+		m.ApplicationProperties["setting_id"] = "elsewhere" // the provider has a default, which must not serve it
+		w.send(m)
+		w.deadLetter(consumer.ReasonNoRelay)
+		w.hasRow(named.id(), store.Failed, consumer.ReasonNoRelay, "")
+		w.nothingSent()
+	}},
+	{"09_a_setting_has_its_own_relay", func(t *testing.T, url string) {
+		w := running(t, url)
+		w.relay.Create(relaytest.HybridConnection{Path: "leeds-north", Keys: []relaytest.Key{sendKey, listenKey}})
+		north, err := relaytest.NewGateway(relaytest.GatewayConfig{Name: "leeds-north", Relay: w.relay, Key: listenKey})
+		w.must(err)
+		t.Cleanup(func() { w.check(north.Close()) })
+		setting := "north"
+		w.addRelay(provider, &setting, w.relay.Addr(), "leeds-north", "LEEDS_KEY")
+		a := newCreate()
+		m := a.message()
+		m.ApplicationProperties["setting_id"] = setting
+		w.send(m)
+		w.noDeadLetter()
+		w.hasRow(a.id(), store.Confirmed, "", "")
+		w.nothingSent()
+		if n := len(north.Frames()); n != 1 {
+			t.Errorf("%d frames at the setting's gateway, want 1", n)
+		}
+	}},
+	{"10_key_variable_is_not_set", func(t *testing.T, url string) {
+		w := newWorld(t, url)
+		w.consumer.Retry.Postponements = []time.Duration{time.Hour}
+		w.addRelay(provider, nil, w.relay.Addr(), provider, "FORGOTTEN")
+		w.run()
+		id := w.enqueue(newCreate())
+		w.waiting(1)
+		row := w.hasRow(id, store.Pending, "", relay.PhaseAuth)
+		if row.Attempts != 0 || !strings.Contains(text(row.LastError), "FORGOTTEN") {
+			t.Errorf("row has %d attempts and error %q, want none and the variable's name", row.Attempts, text(row.LastError))
+		}
+		if err := w.consumer.Ready(); err != nil {
+			t.Errorf("not ready: %v", err)
+		}
+		w.enqueue(newCreate(), newCreate())
+		w.waiting(3)
+		if n := strings.Count(w.log.String(), `"level":"ERROR"`); n != 1 {
+			t.Errorf("%d errors logged within a minute, want 1", n)
+		}
+	}},
+	{"11_relay_host_is_not_allowed", func(t *testing.T, url string) {
+		w := newWorld(t, url)
+		w.addRelay(provider, nil, "relay.example.org", provider, "LEEDS_KEY")
+		w.run()
+		id := w.enqueue(newCreate())
+		if d := w.deadLetter(consumer.ReasonNoRelay); !strings.Contains(d, "host not allowed") {
+			t.Errorf("description %q", d)
+		}
+		w.hasRow(id, store.Failed, consumer.ReasonNoRelay, "")
+	}},
+	{"12_same_action_id_with_other_content", func(t *testing.T, url string) {
+		w := running(t, url)
+		a := newCreate()
+		w.enqueue(a)
+		w.noDeadLetter()
+		before := w.row(a.id())
+		w.enqueue(a.with("parameters.worklist_item.scheduled.time", "101500"))
+		w.deadLetter(consumer.ReasonActionConflict)
+		w.sameRow(before)
+		w.frames(1)
+	}},
+	{"12_key_order_and_timestamp_do_not_matter", func(t *testing.T, url string) {
+		w := running(t, url)
+		a := newCreate()
+		w.enqueue(a)
+		w.noDeadLetter()
+		w.enqueue(a.with("timestamp", "2000-01-01T00:00:00Z").with("source_system", nil))
+		w.noDeadLetter()
+		w.frames(1)
+	}},
+	{"13_the_row_is_another_providers", func(t *testing.T, url string) {
+		w := running(t, url)
+		a := newCreate()
+		w.enqueue(a)
+		w.noDeadLetter()
+		before := w.row(a.id())
+		m := a.message()
+		m.ApplicationProperties["provider_id"] = "hull"
+		w.send(m)
+		if d := w.deadLetter(consumer.ReasonActionConflict); strings.Contains(d, provider) {
+			t.Errorf("description tells of the other provider: %q", d)
+		}
+		w.sameRow(before)
+		w.frames(1)
+	}},
+	{"14_confirmed_already", func(t *testing.T, url string) {
+		w := running(t, url)
+		a := newCreate()
+		w.enqueue(a)
+		w.noDeadLetter()
+		before := w.row(a.id())
+		w.enqueue(a)
+		w.noDeadLetter()
+		w.sameRow(before)
+		w.frames(1)
+	}},
+	{"15_failed_already", func(t *testing.T, url string) {
+		w := running(t, url)
+		w.gateway.Script(relaytest.Reply{Text: `{"status":"error","message":"Missing key 'x'"}`})
+		a := newCreate()
+		w.enqueue(a)
+		w.deadLetter(consumer.ReasonGatewayRejected)
+		before := w.row(a.id())
+		w.enqueue(a)
+		w.drained()
+		for _, letter := range w.deadLetters() {
+			if text(letter.DeadLetterReason) != string(consumer.ReasonGatewayRejected) {
+				t.Errorf("dead letter's reason is %q", text(letter.DeadLetterReason))
+			}
+		}
+		if n := len(w.deadLetters()); n != 2 {
+			t.Errorf("%d dead letters, want 2", n)
+		}
+		w.sameRow(before)
+		w.frames(1)
+	}},
+	{"15_failed_unsent_and_enqueued_again_starts_afresh", func(t *testing.T, url string) {
+		w := newWorld(t, url)
+		w.must(w.store.RemoveRelay(context.Background(), provider, nil, store.By{Who: "test"}))
+		w.run()
+		a := newCreate()
+		w.enqueue(a)
+		w.deadLetter(consumer.ReasonNoRelay)
+		w.addRelay(provider, nil, w.relay.Addr(), provider, "LEEDS_KEY")
+		w.enqueue(a)
+		w.until("confirmed", func() bool { return w.row(a.id()).Status == store.Confirmed })
+		_, _, audit, err := w.store.Action(context.Background(), provider, a.id())
+		w.must(err)
+		if len(audit) != 1 {
+			t.Errorf("audit is %+v, want one entry", audit)
+		}
+		w.frames(1)
+	}},
+	{"16_scheduled_before_today", func(t *testing.T, url string) {
+		w := running(t, url)
+		id := w.enqueue(newCreate().with("parameters.worklist_item.scheduled.date", time.Now().UTC().AddDate(0, 0, -1).Format("20060102")))
+		w.deadLetter(consumer.ReasonExpired)
+		w.hasRow(id, store.Failed, consumer.ReasonExpired, "")
+		w.nothingSent()
+	}},
+	{"16_the_clinic_day_is_the_clinics", func(t *testing.T, url string) {
+		w := newWorld(t, url)
+		w.consumer.Clinic = time.FixedZone("east of everywhere", 14*60*60)
+		w.ahead.Store(int64(untilHour(12))) // 12:00 UTC is 02:00 of the next day there
+		w.run()
+		id := w.enqueue(newCreate().with("parameters.worklist_item.scheduled.date", w.now().UTC().Format("20060102")))
+		w.deadLetter(consumer.ReasonExpired)
+		w.hasRow(id, store.Failed, consumer.ReasonExpired, "")
+	}},
+	{"16_expired_after_an_unanswered_attempt_says_so", func(t *testing.T, url string) {
+		w := newWorld(t, url)
+		w.consumer.Retry.Delays = []time.Duration{time.Second}
+		w.run()
+		w.gateway.Script(relaytest.Reply{Apply: true, Drop: true})
+		id := w.enqueue(newCreate())
+		w.until("it waits for a retry", func() bool { return w.row(id).RetryCount == 1 })
+		w.ahead.Store(int64(25 * time.Hour))
+		if d := w.deadLetter(consumer.ReasonExpired); !strings.Contains(d, "may have arrived") {
+			t.Errorf("description %q", d)
+		}
+		w.hasRow(id, store.Failed, consumer.ReasonExpired, relay.PhaseAckLost)
+		w.frames(1)
+	}},
+	{"17_update_older_than_the_limit", func(t *testing.T, url string) {
+		w := newWorld(t, url)
+		w.consumer.Retry.Delays = []time.Duration{time.Second}
+		w.gateway.SetMode(relaytest.ModeOffline)
+		w.run()
+		id := w.enqueue(newUpdate(newCreate(), "COMPLETED"))
+		w.until("it waits for a retry", func() bool { return w.row(id).RetryCount == 1 })
+		w.ahead.Store(int64(25 * time.Hour))
+		w.deadLetter(consumer.ReasonExpired)
+		w.hasRow(id, store.Failed, consumer.ReasonExpired, relay.PhaseNoListener)
+		w.nothingSent()
+	}},
+	{"18_an_earlier_action_of_the_accession_is_unresolved", func(t *testing.T, url string) {
+		w := newWorld(t, url)
+		w.consumer.Retry.Delays = []time.Duration{time.Second}
+		w.gateway.SetMode(relaytest.ModeOffline)
+		w.run()
+		create := newCreate()
+		w.enqueue(create)
+		w.until("the create waits for a retry", func() bool { return w.row(create.id()).RetryCount > 0 })
+		update := newUpdate(create, "IN PROGRESS")
+		w.enqueue(update)
+		w.until("the update is postponed", func() bool { return w.row(update.id()).PostponeCount > 0 })
+		row := w.row(update.id())
+		if row.Status != store.Pending || row.Attempts != 0 {
+			t.Errorf("row is %q with %d attempts, want pending with none", row.Status, row.Attempts)
+		}
+		if next := w.row(create.id()).NextTry().Add(4 * time.Second); row.NextRetryAt == nil || row.NextRetryAt.Before(next.Add(-5*time.Second)) {
+			t.Errorf("next try %v, want 5 s after the create's", row.NextRetryAt)
+		}
+		w.gateway.SetMode(relaytest.ModeOneShot)
+		w.noDeadLetter()
+		w.hasRow(create.id(), store.Confirmed, "", "")
+		w.hasRow(update.id(), store.Confirmed, "", "")
+		if items := w.gateway.Snapshot().Items; len(items) != 1 || items[0].Status != "IN PROGRESS" {
+			t.Errorf("items %+v", items)
+		}
+	}},
+	{"19_property_of_an_odd_type", func(t *testing.T, url string) {
+		w := running(t, url)
+		odd := newCreate().message()
+		odd.ApplicationProperties["DeadLetterReason"] = int64(7)
+		good := newCreate()
+		w.send(odd, good.message())
+		w.until("the odd message is met", func() bool { return strings.Contains(w.log.String(), "cannot be read") })
+		w.broker.ExpireLocks() // of whatever came in the same call
+		w.until("the other action is confirmed", func() bool { return w.row(good.id()).Status == store.Confirmed })
+		w.until("the odd message is dead-lettered by its delivery count", func() bool {
+			w.broker.ExpireLocks()
+			return w.queueState().DeadLettered == 1
+		})
+	}},
+	{"20_message_id_missing_or_odd", func(t *testing.T, url string) {
+		w := running(t, url)
+		a := newCreate()
+		m := a.message()
+		m.MessageID = nil
+		w.send(m)
+		b := newCreate()
+		w.sendAnnotated(&azservicebus.AMQPAnnotatedMessage{
+			Body:                  azservicebus.AMQPAnnotatedMessageBody{Data: [][]byte{b.body()}},
+			ApplicationProperties: map[string]any{"provider_id": provider},
+			Properties:            &azservicebus.AMQPAnnotatedMessageProperties{MessageID: uint64(42)},
+		})
+		w.noDeadLetter()
+		w.hasRow(a.id(), store.Confirmed, "", "")
+		w.hasRow(b.id(), store.Confirmed, "", "")
+	}},
+	{"87_accession_number_is_held_by_another_create", func(t *testing.T, url string) {
+		w := running(t, url)
+		a := newCreate()
+		w.enqueue(a)
+		w.noDeadLetter()
+		b := newCreate().with("parameters.worklist_item.accession_number", a.accession())
+		w.enqueue(b)
+		w.deadLetter(consumer.ReasonAccessionConflict)
+		w.hasRow(b.id(), store.Failed, consumer.ReasonAccessionConflict, "")
+		w.frames(1)
+		if s := w.relay.Stats(provider); s.Dials != 1 {
+			t.Errorf("%d dials, want none for the second", s.Dials)
+		}
+	}},
+	{"88_another_attempts_claim_lives", func(t *testing.T, url string) {
+		w := running(t, url)
+		w.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: time.Second})
+		a := newCreate()
+		w.enqueue(a)
+		w.until("the first is at the gateway", func() bool { return w.sentFrames() == 1 })
+		claimed := w.row(a.id())
+		w.enqueue(a)
+		w.until("the second is postponed", func() bool { return w.queueState().Scheduled == 1 })
+		w.until("the first is confirmed", func() bool { return w.row(a.id()).Status == store.Confirmed })
+		if row := w.row(a.id()); row.Attempt != claimed.Attempt || row.PostponeCount != 0 {
+			t.Errorf("the second delivery changed the row: %+v", row)
+		}
+		w.frames(1)
+	}},
+	{"89_create_for_a_later_day_is_sent_at_once", func(t *testing.T, url string) {
+		w := running(t, url)
+		id := w.enqueue(newCreate().with("parameters.worklist_item.scheduled.date", time.Now().UTC().AddDate(0, 0, 3).Format("20060102")))
+		w.noDeadLetter()
+		w.hasRow(id, store.Confirmed, "", "")
+	}},
+	{"89_create_for_a_later_day_is_held_until_its_time", func(t *testing.T, url string) {
+		w := newWorld(t, url)
+		w.consumer.ReleaseAt = 3 * time.Hour
+		w.run()
+		day := time.Now().UTC().AddDate(0, 0, 3)
+		id := w.enqueue(newCreate().with("parameters.worklist_item.scheduled.date", day.Format("20060102")))
+		w.waiting(1)
+		row := w.hasRow(id, store.Pending, "", "")
+		want := time.Date(day.Year(), day.Month(), day.Day(), 3, 0, 0, 0, time.UTC)
+		if row.NextRetryAt == nil || !row.NextRetryAt.Equal(want) || row.Attempts != 0 {
+			t.Errorf("next try %v after %d attempts, want %v after none", row.NextRetryAt, row.Attempts, want)
+		}
+		w.nothingSent()
+	}},
+	{"90_changed_relay_row_counts_within_5_s", func(t *testing.T, url string) {
+		w := running(t, url)
+		w.enqueue(newCreate())
+		w.noDeadLetter()
+		w.must(w.store.RemoveRelay(context.Background(), provider, nil, store.By{Who: "test"}))
+		w.ahead.Store(int64(5 * time.Second))
+		w.enqueue(newCreate())
+		w.deadLetter(consumer.ReasonNoRelay)
+		w.frames(1)
+	}},
+})
+
+// invalidSituations are messages that can never be forwarded: rows 1 to 8.
+func invalidSituations() []situation {
+	create := newCreate()
+	update := newUpdate(create, "COMPLETED")
+	item := "parameters.worklist_item."
+	bodies := []struct {
+		name   string
+		body   []byte
+		reason consumer.Reason
+		fault  string // in the description
+		row    bool
+	}{
+		{"01_body_is_empty", nil, consumer.ReasonInvalidMessage, "body: empty", false},
+		{"01_body_is_not_json", []byte(`{"action_id":`), consumer.ReasonInvalidMessage, "body: not JSON", false},
+		{"01_body_is_not_an_object", []byte(`["SYNTHETIC"]`), consumer.ReasonInvalidMessage, "body: not a JSON object", false},
+		{"01_body_is_not_utf8", []byte("{\"a\":\"\xff\"}"), consumer.ReasonInvalidMessage, "body: not UTF-8", false},
+		{"01_body_is_two_values", []byte(`{} {}`), consumer.ReasonInvalidMessage, "more than one", false},
+		{"02_action_id_missing", create.with("action_id", nil).body(), consumer.ReasonInvalidMessage, "action_id: missing", false},
+		{"02_action_id_is_no_uuid", create.with("action_id", "SYNTHETIC").body(), consumer.ReasonInvalidMessage, "action_id: not a UUID", false},
+		{"02_action_type_missing", create.with("action_type", nil).body(), consumer.ReasonInvalidMessage, "action_type: missing", true},
+		{"03_schema_version_2", create.with("schema_version", 2).body(), consumer.ReasonUnsupportedSchema, "schema_version", true},
+		{"03_schema_version_missing", create.with("schema_version", nil).body(), consumer.ReasonUnsupportedSchema, "schema_version", true},
+		{"04_action_type_unknown", create.with("action_type", "worklist.SYNTHETIC").body(), consumer.ReasonUnsupportedAction, "action_type", true},
+		{"04_action_type_in_other_case", create.with("action_type", "Worklist.Create_Item").body(), consumer.ReasonUnsupportedAction, "action_type", true},
+		{"05_create_without_accession", create.with(item+"accession_number", nil).body(), consumer.ReasonInvalidMessage, item + "accession_number: missing", true},
+		{"05_create_accession_too_long", create.with(item+"accession_number", strings.Repeat("A", 17)).body(), consumer.ReasonInvalidMessage, item + "accession_number: not", true},
+		{"05_create_without_nhs_number", create.with(item+"participant.nhs_number", nil).body(), consumer.ReasonInvalidMessage, item + "participant.nhs_number: missing", true},
+		{"05_create_name_too_long", create.with(item+"participant.name", strings.Repeat("É", 65)).body(), consumer.ReasonInvalidMessage, item + "participant.name: not", true},
+		{"05_create_birth_date_wrong", create.with(item+"participant.birth_date", "1970-01-01").body(), consumer.ReasonInvalidMessage, item + "participant.birth_date: not", true},
+		{"05_create_date_is_no_day", create.with(item+"scheduled.date", "20260231").body(), consumer.ReasonInvalidMessage, item + "scheduled.date: not", true},
+		{"05_create_time_wrong", create.with(item+"scheduled.time", "09:30").body(), consumer.ReasonInvalidMessage, item + "scheduled.time: not", true},
+		{"05_create_modality_is_a_number", create.with(item+"procedure.modality", 7).body(), consumer.ReasonInvalidMessage, item + "procedure.modality: not", true},
+		{"05_create_without_parameters", create.with("parameters", nil).body(), consumer.ReasonInvalidMessage, item + "scheduled.date: missing", true},
+		{"06_update_without_status", update.with(item+"status", nil).body(), consumer.ReasonInvalidMessage, item + "status: missing", true},
+		{"06_update_status_unknown", update.with(item+"status", "SYNTHETIC").body(), consumer.ReasonInvalidMessage, item + "status: not", true},
+		{"06_update_without_accession", update.with(item+"accession_number", nil).body(), consumer.ReasonInvalidMessage, item + "accession_number: missing", true},
+		{"07_body_over_1_MiB", create.with("padding", strings.Repeat("SYNTHETIC", 120_000)).body(), consumer.ReasonPayloadTooLarge, "body: ", true},
+	}
+	var list []situation
+	for _, b := range bodies {
+		list = append(list, situation{b.name, func(t *testing.T, url string) {
+			w := running(t, url)
+			w.send(&azservicebus.Message{Body: b.body, ApplicationProperties: map[string]any{"provider_id": provider}})
+			w.refusedAs(b.reason, b.fault, b.body, b.row)
+		}})
+	}
+	properties := []struct {
+		name       string
+		properties map[string]any
+		fault      string
+	}{
+		{"08_provider_id_missing", nil, "provider_id: missing"},
+		{"08_provider_id_is_a_number", map[string]any{"provider_id": int64(7)}, "provider_id: not a string"},
+		{"08_provider_id_empty", map[string]any{"provider_id": ""}, "provider_id: not a string"},
+		{"08_provider_id_too_long", map[string]any{"provider_id": strings.Repeat("p", 65)}, "provider_id: not a string"},
+		{"08_setting_id_is_a_number", map[string]any{"provider_id": provider, "setting_id": 1.5}, "setting_id: not a string"},
+		{"08_setting_id_empty", map[string]any{"provider_id": provider, "setting_id": ""}, "setting_id: not a string"},
+	}
+	for _, p := range properties {
+		list = append(list, situation{p.name, func(t *testing.T, url string) {
+			w := running(t, url)
+			body := newCreate().body()
+			w.send(&azservicebus.Message{Body: body, ApplicationProperties: p.properties})
+			w.refusedAs(consumer.ReasonInvalidMessage, p.fault, body, true)
+		}})
+	}
+	return append(list, situation{"01_body_is_a_value_or_a_sequence", func(t *testing.T, url string) {
+		w := running(t, url)
+		w.sendAnnotated(&azservicebus.AMQPAnnotatedMessage{
+			Body:                  azservicebus.AMQPAnnotatedMessageBody{Value: string(newCreate().body())},
+			ApplicationProperties: map[string]any{"provider_id": provider},
+		})
+		w.refusedAs(consumer.ReasonInvalidMessage, "body: empty", nil, false)
+	}}, situation{"08_invalid_never_changes_a_row", func(t *testing.T, url string) {
+		w := running(t, url)
+		a := newCreate()
+		w.enqueue(a)
+		w.noDeadLetter()
+		before := w.row(a.id())
+		w.enqueue(a.with("schema_version", 3))
+		w.deadLetter(consumer.ReasonUnsupportedSchema)
+		w.sameRow(before)
+	}})
+}
+
+// refusedAs checks a dead letter for a message that does not validate.
+func (w *world) refusedAs(reason consumer.Reason, fault string, body []byte, hasRow bool) {
+	w.t.Helper()
+	description := w.deadLetter(reason)
+	if !strings.Contains(description, fault) {
+		w.t.Errorf("description %q does not name %q", description, fault)
+	}
+	noDetails(w.t, "the description", description)
+	noDetails(w.t, "the log", w.log.String())
+	var doc struct {
+		ActionID string `json:"action_id"`
+	}
+	_ = json.Unmarshal(body, &doc) // most bodies here are wrong on purpose
+	if hasRow {
+		row := w.hasRow(doc.ActionID, store.Failed, reason, "")
+		noDetails(w.t, "the row", fmt.Sprint(text(row.LastError), text(row.SettlementDescription)))
+	} else if counts, err := w.store.Counts(context.Background()); err != nil || counts[store.Failed] != 0 {
+		w.t.Errorf("rows %v, %v, want none", counts, err)
+	}
+	w.nothingSent()
+}
+
+func (w *world) nothingSent() {
+	w.t.Helper()
+	w.frames(0)
+}
+
+func (w *world) frames(want int) {
+	w.t.Helper()
+	if got := w.sentFrames(); got != want {
+		w.t.Errorf("%d frames reached the gateway, want %d\n%s", got, want, w.log)
+	}
+}
+
+func (w *world) sameRow(before store.Action) {
+	w.t.Helper()
+	if after := w.row(before.ActionID); fmt.Sprint(dereferenced(after)) != fmt.Sprint(dereferenced(before)) {
+		w.t.Errorf("row changed from %+v to %+v", before, after)
+	}
+}
+
+// dereferenced shows a row without the addresses of its nullable columns.
+func dereferenced(a store.Action) string {
+	text, err := json.Marshal(a)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+// untilHour is how far the given hour of some coming day, UTC, is away.
+func untilHour(hour int) time.Duration {
+	now := time.Now().UTC()
+	day := time.Date(now.Year(), now.Month(), now.Day(), hour, 0, 0, 0, time.UTC)
+	if day.Before(now) {
+		day = day.AddDate(0, 0, 1)
+	}
+	return day.Sub(now)
+}
+
+func (w *world) sendAnnotated(m *azservicebus.AMQPAnnotatedMessage) {
+	w.t.Helper()
+	sender, err := w.client.NewSender(queue, nil)
+	w.must(err)
+	defer sender.Close(context.Background())
+	w.must(sender.SendAMQPAnnotatedMessage(context.Background(), m, nil))
+}

@@ -1,0 +1,350 @@
+package consumer_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/google/uuid"
+
+	"github.com/worklist-relay/worklist-relay/consumer"
+	"github.com/worklist-relay/worklist-relay/consumer/servicebustest"
+	"github.com/worklist-relay/worklist-relay/relay"
+	"github.com/worklist-relay/worklist-relay/relay/relaytest"
+	"github.com/worklist-relay/worklist-relay/store"
+	"github.com/worklist-relay/worklist-relay/store/storetest"
+)
+
+const (
+	queue    = "worklist-commands"
+	provider = "leeds"
+	patience = 20 * time.Second // for what a test waits for; never what it expects
+)
+
+// world is a queue, a relay with one gateway, a database, and a consumer
+// between them: all real, on loopback.
+type world struct {
+	t        *testing.T
+	broker   *servicebustest.Server
+	relay    *relaytest.Server
+	gateway  *relaytest.Gateway
+	store    *store.Store
+	gateways *relay.Client
+	consumer *consumer.Consumer
+	client   *azservicebus.Client
+	ahead    atomic.Int64 // how far the consumer's and the store's clock is ahead, in nanoseconds
+	log      *logBuffer
+}
+
+// newWorld makes one with the database at url. change may alter the consumer
+// and the gateway before anything starts.
+func newWorld(t *testing.T, url string, change ...func(*world, *relaytest.GatewayConfig)) *world {
+	t.Helper()
+	w := &world{t: t, log: &logBuffer{}}
+	w.store = storetest.Open(t, url, store.WithClock(w.now))
+	var err error
+	w.broker, err = servicebustest.NewServer(servicebustest.Config{Queues: []servicebustest.Queue{{Name: queue, LockDuration: 10 * time.Second, MaxMessageBytes: 4 << 20}}})
+	w.must(err)
+	t.Cleanup(func() { w.check(w.broker.Close()) })
+	w.relay, err = relaytest.NewServer(relaytest.Config{
+		RendezvousTimeout: 2 * time.Second,
+		HybridConnections: []relaytest.HybridConnection{{Path: provider, Keys: []relaytest.Key{sendKey, listenKey}}},
+	})
+	w.must(err)
+	t.Cleanup(func() { w.check(w.relay.Close()) })
+	w.gateways = &relay.Client{AckTimeout: 3 * time.Second, HandshakeTimeout: 5 * time.Second, PlainHosts: []string{w.relay.Addr()}}
+	w.consumer = &consumer.Consumer{
+		Connect: w.connect, Queue: queue, Store: w.store, Relay: w.gateways,
+		Secret: func(variable string) string { return map[string]string{"LEEDS_KEY": sendKey.Key}[variable] },
+		Retry: consumer.RetryPolicy{
+			Delays:        []time.Duration{50 * time.Millisecond},
+			Postponements: []time.Duration{50 * time.Millisecond},
+		},
+		Now: w.now,
+		Log: slog.New(slog.NewJSONHandler(w.log, nil)),
+	}
+	gateway := relaytest.GatewayConfig{Name: provider, Relay: w.relay, Key: listenKey, ReconnectDelay: 50 * time.Millisecond}
+	for _, c := range change {
+		c(w, &gateway)
+	}
+	w.gateway, err = relaytest.NewGateway(gateway)
+	w.must(err)
+	t.Cleanup(func() { w.check(w.gateway.Close()) })
+	t.Cleanup(func() { w.check(w.gateways.Close()) })
+	w.client, err = w.connect()
+	w.must(err)
+	t.Cleanup(func() { w.check(w.client.Close(context.Background())) })
+	w.addRelay(provider, nil, w.relay.Addr(), provider, "LEEDS_KEY")
+	return w
+}
+
+var (
+	sendKey   = relaytest.Key{Name: "send", Key: "c3ludGhldGljLXNlbmQ=", Send: true}
+	listenKey = relaytest.Key{Name: "listen", Key: "c3ludGhldGljLWxpc3Rlbg==", Listen: true}
+)
+
+// running is newWorld with the consumer at work until the test ends.
+func running(t *testing.T, url string, change ...func(*world, *relaytest.GatewayConfig)) *world {
+	t.Helper()
+	w := newWorld(t, url, change...)
+	w.run()
+	return w
+}
+
+// run starts the consumer; the returned function stops it and waits.
+func (w *world) run() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.consumer.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		w.check(<-done)
+	})
+	w.t.Cleanup(stop)
+	return stop
+}
+
+func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
+
+func (w *world) connect() (*azservicebus.Client, error) {
+	return azservicebus.NewClientFromConnectionString(w.broker.ConnectionString(), &azservicebus.ClientOptions{
+		RetryOptions: azservicebus.RetryOptions{RetryDelay: 20 * time.Millisecond, MaxRetryDelay: 100 * time.Millisecond},
+	})
+}
+
+func (w *world) addRelay(provider string, setting *string, namespace, path, variable string) {
+	w.t.Helper()
+	name := sendKey.Name
+	w.must(w.store.ReplaceRelay(context.Background(), store.Relay{
+		ProviderID: provider, SettingID: setting, Namespace: namespace, HybridConnection: path, KeyName: &name, KeyVariable: &variable,
+	}, store.By{Who: "test"}))
+}
+
+// send enqueues messages as they are.
+func (w *world) send(messages ...*azservicebus.Message) {
+	w.t.Helper()
+	sender, err := w.client.NewSender(queue, nil)
+	w.must(err)
+	defer sender.Close(context.Background())
+	for _, m := range messages {
+		w.must(sender.SendMessage(context.Background(), m, nil))
+	}
+}
+
+// enqueue sends actions of the world's provider, and returns the first's id.
+func (w *world) enqueue(actions ...action) string {
+	w.t.Helper()
+	for _, a := range actions {
+		w.send(a.message())
+	}
+	return actions[0].id()
+}
+
+// until polls for what must come true, and fails the test when it does not.
+func (w *world) until(what string, true func() bool) {
+	w.t.Helper()
+	deadline := time.After(patience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !true() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			w.t.Fatalf("never: %s\nqueue %+v\n%s", what, w.broker.Queues(), w.log)
+		}
+	}
+}
+
+func (w *world) queueState() servicebustest.QueueState { return w.broker.Queues()[0] }
+
+// drained waits until no message is left outside the dead-letter queue.
+func (w *world) drained() {
+	w.t.Helper()
+	w.until("the queue is empty", func() bool {
+		q := w.queueState()
+		return q.Active+q.Locked+q.Scheduled == 0
+	})
+}
+
+// waiting waits until n messages are scheduled and none is at work.
+func (w *world) waiting(n int) {
+	w.t.Helper()
+	w.until(fmt.Sprintf("%d messages wait", n), func() bool {
+		q := w.queueState()
+		return q.Active+q.Locked == 0 && q.Scheduled == n
+	})
+}
+
+// row is the action's row; noRow where there is none.
+func (w *world) row(id string) store.Action {
+	w.t.Helper()
+	row, _, _, err := w.store.Action(context.Background(), "", id)
+	if err != nil && !errors.Is(err, store.ErrNoAction) {
+		w.t.Fatal(err)
+	}
+	return row
+}
+
+func (w *world) attempts(id string) []store.Attempt {
+	w.t.Helper()
+	_, attempts, _, err := w.store.Action(context.Background(), "", id)
+	w.must(err)
+	return attempts
+}
+
+// hasRow checks what most situations say of the row.
+func (w *world) hasRow(id string, status store.Status, reason consumer.Reason, phase relay.Phase) store.Action {
+	w.t.Helper()
+	row := w.row(id)
+	if row.Status != status || text(row.Reason) != string(reason) || text(row.LastPhase) != string(phase) {
+		w.t.Errorf("row is %q, reason %q, phase %q (%s), want %q, %q, %q\n%s", row.Status, text(row.Reason), text(row.LastPhase), text(row.LastError), status, reason, phase, w.log)
+	}
+	return row
+}
+
+// deadLetters are the messages in the dead-letter queue.
+func (w *world) deadLetters() []*azservicebus.ReceivedMessage {
+	w.t.Helper()
+	receiver, err := w.client.NewReceiverForQueue(queue, &azservicebus.ReceiverOptions{SubQueue: azservicebus.SubQueueDeadLetter})
+	w.must(err)
+	defer receiver.Close(context.Background())
+	messages, err := receiver.PeekMessages(context.Background(), 100, nil)
+	w.must(err)
+	return messages
+}
+
+// deadLetter is the one dead letter there must be, with this reason.
+func (w *world) deadLetter(reason consumer.Reason) (description string) {
+	w.t.Helper()
+	w.drained()
+	letters := w.deadLetters()
+	if len(letters) != 1 {
+		w.t.Fatalf("%d dead letters, want 1\n%s", len(letters), w.log)
+	}
+	if got := text(letters[0].DeadLetterReason); got != string(reason) {
+		w.t.Fatalf("dead letter's reason is %q (%s), want %q", got, text(letters[0].DeadLetterErrorDescription), reason)
+	}
+	return text(letters[0].DeadLetterErrorDescription)
+}
+
+// noDeadLetter waits for the queue to drain and checks that nothing died.
+func (w *world) noDeadLetter() {
+	w.t.Helper()
+	w.drained()
+	if letters := w.deadLetters(); len(letters) != 0 {
+		w.t.Fatalf("dead letter %q: %s\n%s", text(letters[0].DeadLetterReason), text(letters[0].DeadLetterErrorDescription), w.log)
+	}
+}
+
+// sentFrames is how many action frames reached the gateway.
+func (w *world) sentFrames() int { return len(w.gateway.Frames()) }
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) check(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Error(err)
+	}
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// action is the body of an action, for tests to spoil.
+type action map[string]any
+
+var accessions atomic.Int64
+
+// newCreate is a create for today, of a participant nobody can take for real.
+func newCreate() action {
+	return action{
+		"schema_version": 1, "action_id": uuid.NewString(), "action_type": "worklist.create_item",
+		"timestamp": time.Now().UTC().Format(time.RFC3339), "source_system": "test",
+		"parameters": action{"worklist_item": action{
+			"accession_number": fmt.Sprintf("SYN%08d", accessions.Add(1)),
+			"participant":      action{"nhs_number": "9990000018", "name": "SYNTHETIC^CANARY", "birth_date": "19700101", "sex": "F"},
+			"scheduled":        action{"date": time.Now().UTC().Format("20060102"), "time": "093000"},
+			"procedure":        action{"modality": "MG", "study_description": "SYNTHETIC STUDY"},
+		}},
+	}
+}
+
+// newUpdate moves the item of a create.
+func newUpdate(of action, status string) action {
+	return action{
+		"schema_version": 1, "action_id": uuid.NewString(), "action_type": "worklist.update_status",
+		"parameters": action{"worklist_item": action{"accession_number": of.accession(), "status": status}},
+	}
+}
+
+func (a action) id() string        { return a["action_id"].(string) }
+func (a action) accession() string { return a.item()["accession_number"].(string) }
+func (a action) item() action      { return a["parameters"].(action)["worklist_item"].(action) }
+
+// with is a deep copy in which the value at a dotted path below the item, or of
+// the envelope, is replaced; nil removes it.
+func (a action) with(path string, value any) action {
+	clone := maps.Clone(a)
+	key, rest, nested := strings.Cut(path, ".")
+	switch {
+	case nested:
+		clone[key] = clone[key].(action).with(rest, value)
+	case value == nil:
+		delete(clone, key)
+	default:
+		clone[key] = value
+	}
+	return clone
+}
+
+func (a action) body() []byte {
+	body, err := json.Marshal(a)
+	if err != nil {
+		panic(err)
+	}
+	return body
+}
+
+func (a action) message() *azservicebus.Message {
+	return &azservicebus.Message{Body: a.body(), ApplicationProperties: map[string]any{"provider_id": provider}}
+}
+
+// logBuffer keeps what was logged, to be shown where a test fails.
+type logBuffer struct {
+	mu  sync.Mutex // guards buf
+	buf strings.Builder
+}
+
+var _ io.Writer = (*logBuffer)(nil)
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
