@@ -1,0 +1,234 @@
+package main
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// config is all that the environment says. It is read here and nowhere else.
+// The README's table is held against these tags by a test.
+type config struct {
+	ServiceBusConnectionString string        `env:"SERVICEBUS_CONNECTION_STRING" doc:"connection string of the namespace, for development; this or SERVICEBUS_NAMESPACE"`
+	ServiceBusNamespace        string        `env:"SERVICEBUS_NAMESPACE" doc:"host name of the namespace (contoso.servicebus.windows.net), with Entra ID"`
+	ServiceBusQueue            string        `env:"SERVICEBUS_QUEUE" envDefault:"worklist-commands" doc:"the queue"`
+	DatabaseURL                string        `env:"DATABASE_URL" doc:"postgres://... or sqlite:FILE; required by all but enqueue"`
+	AzureClientID              string        `env:"AZURE_CLIENT_ID" doc:"client id of the managed identity; unset: the developer's own login"`
+	HTTPAddr                   string        `env:"HTTP_ADDR" doc:"host:port for /livez and /readyz; unset: none"`
+	Concurrency                int           `env:"CONCURRENCY" envDefault:"16" doc:"actions in hand at once, 1 to 1000"`
+	ConnectTimeout             time.Duration `env:"CONNECT_TIMEOUT" envDefault:"10s" doc:"name lookup and TCP connect to the relay"`
+	TLSTimeout                 time.Duration `env:"TLS_TIMEOUT" envDefault:"10s" doc:"TLS handshake with the relay"`
+	HandshakeTimeout           time.Duration `env:"HANDSHAKE_TIMEOUT" envDefault:"40s" doc:"websocket upgrade; the relay holds it up to 30 s for a listener"`
+	AckTimeout                 time.Duration `env:"ACK_TIMEOUT" envDefault:"35s" doc:"wait for the gateway's ack; its own database waits up to 30.1 s"`
+	IdleTimeout                time.Duration `env:"IDLE_TIMEOUT" envDefault:"5s" doc:"an unused cached connection is closed after this"`
+	RelayAllowHosts            []string      `env:"RELAY_ALLOW_HOSTS" doc:"relay hosts allowed besides *.servicebus.windows.net, comma separated"`
+	RelayPlainHosts            []string      `env:"RELAY_PLAIN_HOSTS" doc:"loopback hosts dialled without TLS, for development, comma separated"`
+	RelayCAFile                string        `env:"RELAY_CA_FILE" doc:"PEM file of certificates trusted for relays; unset: the system's"`
+	ClinicTimeZone             string        `env:"CLINIC_TIME_ZONE" envDefault:"Europe/London" doc:"whose midnight ends the clinic day"`
+	ReleaseAt                  string        `env:"RELEASE_AT" doc:"HH:MM of its clinic day until which a create is held; unset: sent at once"`
+	RetryDelays                []duration    `env:"RETRY_DELAYS" envDefault:"5s,5s,15s,45s,2m,5m" doc:"waits before the retries, the last one repeating; up to 20 % is added"`
+	PostponeDelays             []duration    `env:"POSTPONE_DELAYS" envDefault:"30s,1m,2m,5m" doc:"waits that spend no attempt, the last one repeating"`
+	MaxAttempts                int           `env:"MAX_ATTEMPTS" envDefault:"5" doc:"attempts that may have reached the gateway"`
+	UpdateLimit                time.Duration `env:"UPDATE_LIMIT" envDefault:"24h" doc:"how long after receipt an update is tried"`
+	ClaimLease                 time.Duration `env:"CLAIM_LEASE" envDefault:"90s" doc:"how long a crashed attempt blocks its action; above the slowest connect"`
+	LogLevel                   slog.Level    `env:"LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error"`
+	LogFormat                  string        `env:"LOG_FORMAT" envDefault:"json" doc:"json or text, on standard error"`
+
+	clinic    *time.Location
+	releaseAt time.Duration
+	roots     *x509.CertPool
+}
+
+// duration is a time.Duration that may stand in a list.
+type duration time.Duration
+
+func (d *duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	*d = duration(parsed)
+	return err
+}
+
+// need is what a command cannot do without.
+type need int
+
+const (
+	needQueue need = iota
+	needDatabase
+	needService // all that run needs
+)
+
+// readConfig reads the environment and reports every fault at once. Only what
+// the command needs is required, but whatever is set must be right.
+func readConfig(needs ...need) (config, error) {
+	var faults []string
+	c, err := env.ParseAs[config]()
+	var all env.AggregateError
+	if errors.As(err, &all) {
+		for _, one := range all.Errors {
+			faults = append(faults, parseFault(one))
+		}
+	} else if err != nil {
+		faults = append(faults, err.Error())
+	}
+	if len(faults) == 0 {
+		faults = c.check()
+	}
+	if slices.Contains(needs, needQueue) || slices.Contains(needs, needService) {
+		faults = append(faults, c.queueFaults()...)
+	}
+	if slices.Contains(needs, needDatabase) || slices.Contains(needs, needService) {
+		if c.DatabaseURL == "" {
+			faults = append(faults, "DATABASE_URL is not set: give postgres://... or sqlite:FILE")
+		}
+	}
+	switch len(faults) {
+	case 0:
+		return c, nil
+	case 1:
+		return c, failure{exitConfig, errors.New("configuration: " + faults[0])}
+	}
+	return c, failure{exitConfig, fmt.Errorf("configuration: %d faults:\n  %s", len(faults), strings.Join(faults, "\n  "))}
+}
+
+func (c *config) queueFaults() []string {
+	switch {
+	case c.ServiceBusConnectionString == "" && c.ServiceBusNamespace == "":
+		return []string{"SERVICEBUS_CONNECTION_STRING or SERVICEBUS_NAMESPACE must be set"}
+	case c.ServiceBusConnectionString != "" && c.ServiceBusNamespace != "":
+		return []string{"SERVICEBUS_CONNECTION_STRING and SERVICEBUS_NAMESPACE are both set: give one"}
+	}
+	return nil
+}
+
+// check looks at what parses but may make no sense, and fills the derived fields.
+func (c *config) check() (faults []string) {
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	var err error
+	if c.clinic, err = time.LoadLocation(c.ClinicTimeZone); err != nil || c.ClinicTimeZone == "" {
+		fault("CLINIC_TIME_ZONE %q is no time zone: give a name such as Europe/London", c.ClinicTimeZone)
+	}
+	if c.ReleaseAt != "" {
+		at, err := time.Parse("15:04", c.ReleaseAt)
+		if err != nil {
+			fault("RELEASE_AT %q is no time of day: give HH:MM", c.ReleaseAt)
+		}
+		c.releaseAt = time.Duration(at.Hour())*time.Hour + time.Duration(at.Minute())*time.Minute
+	}
+	if c.Concurrency < 1 || c.Concurrency > 1000 {
+		fault("CONCURRENCY %d is not between 1 and 1000", c.Concurrency)
+	}
+	if c.MaxAttempts < 1 {
+		fault("MAX_ATTEMPTS %d is not above 0", c.MaxAttempts)
+	}
+	for name, d := range map[string]time.Duration{
+		"CONNECT_TIMEOUT": c.ConnectTimeout, "TLS_TIMEOUT": c.TLSTimeout, "HANDSHAKE_TIMEOUT": c.HandshakeTimeout,
+		"ACK_TIMEOUT": c.AckTimeout, "IDLE_TIMEOUT": c.IdleTimeout, "UPDATE_LIMIT": c.UpdateLimit, "CLAIM_LEASE": c.ClaimLease,
+	} {
+		if d <= 0 {
+			fault("%s %s is not above 0", name, d)
+		}
+	}
+	for name, list := range map[string][]duration{"RETRY_DELAYS": c.RetryDelays, "POSTPONE_DELAYS": c.PostponeDelays} {
+		if slices.ContainsFunc(list, func(d duration) bool { return d <= 0 }) {
+			fault("%s holds a delay that is not above 0", name)
+		}
+	}
+	if c.LogFormat != "json" && c.LogFormat != "text" {
+		fault("LOG_FORMAT %q is neither json nor text", c.LogFormat)
+	}
+	if c.RelayCAFile != "" {
+		if c.roots, err = readRoots(c.RelayCAFile); err != nil {
+			fault("RELAY_CA_FILE: %v", err)
+		}
+	}
+	slices.Sort(faults)
+	return faults
+}
+
+func readRoots(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no PEM certificate", file)
+	}
+	return pool, nil
+}
+
+// parseFault names the variable, where the parser names the struct's field. No
+// variable that is parsed is a secret.
+func parseFault(err error) string {
+	var parse env.ParseError
+	if !errors.As(err, &parse) {
+		return err.Error()
+	}
+	for _, v := range variables() {
+		if v.field == parse.Name {
+			return fmt.Sprintf("%s is not a %s: %v", v.Name, v.kind, parse.Err)
+		}
+	}
+	return err.Error()
+}
+
+// variable is one row of the configuration table.
+type variable struct {
+	Name, Default, Doc string
+	field, kind        string
+}
+
+// variables lists the environment variables in the order of config's fields.
+func variables() (list []variable) {
+	for f := range reflect.TypeFor[config]().Fields() {
+		if name := f.Tag.Get("env"); name != "" {
+			list = append(list, variable{
+				Name: name, Default: f.Tag.Get("envDefault"), Doc: f.Tag.Get("doc"),
+				field: f.Name, kind: kindOf(f.Type),
+			})
+		}
+	}
+	return list
+}
+
+func kindOf(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[time.Duration](), reflect.TypeFor[[]duration]():
+		return "duration such as 35s"
+	case reflect.TypeFor[int]():
+		return "whole number"
+	case reflect.TypeFor[slog.Level]():
+		return "log level"
+	}
+	return t.String()
+}
+
+// environmentHelp is the configuration table as --help shows it.
+func environmentHelp() string {
+	var b strings.Builder
+	b.WriteString("Environment:\n")
+	for _, v := range variables() {
+		text := v.Doc
+		if v.Default != "" {
+			text += " (" + v.Default + ")"
+		}
+		fmt.Fprintf(&b, "  %s\n      %s\n", v.Name, text)
+	}
+	return b.String()
+}
+
+func delays(list []duration) []time.Duration {
+	out := make([]time.Duration, len(list))
+	for i, d := range list {
+		out[i] = time.Duration(d)
+	}
+	return out
+}

@@ -1,0 +1,142 @@
+// Command worklist-relay forwards worklist actions from an Azure Service Bus
+// queue to imaging gateways behind Azure Relay, and lets operators and
+// producers see and do what belongs to it: run, migrate, enqueue, relays, actions.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	_ "time/tzdata" // the clinic's time zone, in an image that has no zone files
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes, as --help documents them.
+const (
+	exitDone    = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitConfig  = 3
+	exitRefused = 4
+)
+
+const exitHelp = `Exit codes: 0 done, 1 failed, 2 usage, 3 configuration or database schema,
+4 finished but something was refused.`
+
+// version is set by the release build.
+var version = ""
+
+func main() {
+	os.Exit(execute(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// execute runs one command line and returns its exit code. The first SIGINT or
+// SIGTERM ends the command's context, the second the process.
+func execute(args []string, in io.Reader, out, errs io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+
+	root := rootCommand()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errs)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	fmt.Fprintf(errs, "worklist-relay: %v\n", err)
+	return exitCode(err)
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "worklist-relay",
+		Short:         "Forward worklist actions from a Service Bus queue to imaging gateways",
+		Long:          "worklist-relay takes worklist actions off an Azure Service Bus queue, forwards each\nto the one imaging gateway that must have it, records the outcome in SQL, and completes\nor dead-letters the message.\n\n" + exitHelp,
+		Version:       programVersion(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.AddCommand(runCommand(), migrateCommand(), enqueueCommand(), relaysCommand(), actionsCommand())
+	return root
+}
+
+// failure is an error of a command that was understood, with its exit code.
+// Every other error is about the command line.
+type failure struct {
+	code int
+	err  error
+}
+
+func (f failure) Error() string { return f.err.Error() }
+func (f failure) Unwrap() error { return f.err }
+
+// doing makes a cobra RunE of a function: what it returns failed, unless it says otherwise.
+func doing(run func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		err := run(cmd, args)
+		var known failure
+		if err == nil || errors.As(err, &known) {
+			return err
+		}
+		return failure{exitFailed, err}
+	}
+}
+
+func exitCode(err error) int {
+	var known failure
+	if errors.As(err, &known) {
+		return known.code
+	}
+	return exitUsage
+}
+
+func usage(format string, args ...any) error {
+	return failure{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// group makes a command that only holds others.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	g := &cobra.Command{
+		Use: use, Short: short,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			names := make([]string, len(commands))
+			for i, c := range commands {
+				names[i] = c.Name()
+			}
+			return usage("%s needs one of: %s", cmd.CommandPath(), strings.Join(names, ", "))
+		},
+	}
+	g.AddCommand(commands...)
+	return g
+}
+
+func programVersion() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" {
+			v += " " + setting.Value
+		}
+	}
+	return v + " " + info.GoVersion
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/worklist-relay/worklist-relay/store"
+)
+
+func relaysCommand() *cobra.Command {
+	return group("relays", "Say which hybrid connection leads to a provider's gateway",
+		relaysAddCommand(), relaysListCommand(), relaysRemoveCommand())
+}
+
+// withStore makes a RunE of a function that needs the database.
+func withStore(run func(cmd *cobra.Command, args []string, c config, s *store.Store) error) func(*cobra.Command, []string) error {
+	return doing(func(cmd *cobra.Command, args []string) error {
+		c, err := readConfig(needDatabase)
+		if err != nil {
+			return err
+		}
+		s, err := c.openStore(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return errors.Join(run(cmd, args, c, s), s.Close())
+	})
+}
+
+func relaysAddCommand() *cobra.Command {
+	var r store.Relay
+	var setting, keyName, keyVariable, why string
+	var replace bool
+	cmd := &cobra.Command{
+		Use:   "add --provider ID --namespace HOST --hybrid-connection PATH [flags]",
+		Short: "Add a provider's relay",
+		Long: "add says which hybrid connection the actions of a provider go to, or of one setting of\n" +
+			"it. Without --setting it is the provider's default, which serves the messages that\n" +
+			"name no setting, and no others. The key is named by the environment variable that holds\n" +
+			"it where run runs; without a key, Entra ID is used.",
+		Args: cobra.NoArgs,
+		RunE: withStore(func(cmd *cobra.Command, _ []string, _ config, s *store.Store) error {
+			r.SettingID, r.KeyName, r.KeyVariable = given(setting), given(keyName), given(keyVariable)
+			put := s.AddRelay
+			if replace {
+				put = s.ReplaceRelay
+			}
+			err := put(cmd.Context(), r, store.By{Who: operator(), Why: why})
+			if errors.Is(err, store.ErrRelayExists) {
+				return failure{exitRefused, fmt.Errorf("%w: use --replace to change it", err)}
+			}
+			return err
+		}),
+	}
+	f := cmd.Flags()
+	f.StringVar(&r.ProviderID, "provider", "", "provider id (required)")
+	f.StringVar(&setting, "setting", "", "setting id; left out: the provider's default")
+	f.StringVar(&r.Namespace, "namespace", "", "relay namespace, such as contoso.servicebus.windows.net (required)")
+	f.StringVar(&r.HybridConnection, "hybrid-connection", "", "path of the hybrid connection (required)")
+	f.StringVar(&keyName, "key-name", "", "name of the shared access key")
+	f.StringVar(&keyVariable, "key-variable", "", "environment variable that holds the key")
+	f.BoolVar(&replace, "replace", false, "change the relay that is there")
+	f.StringVar(&why, "why", "", "reason, for the audit")
+	require(cmd, "provider", "namespace", "hybrid-connection")
+	cmd.MarkFlagsRequiredTogether("key-name", "key-variable")
+	return cmd
+}
+
+func relaysListCommand() *cobra.Command {
+	var provider string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List relays",
+		Args:  cobra.NoArgs,
+		RunE: withStore(func(cmd *cobra.Command, _ []string, _ config, s *store.Store) error {
+			relays, err := s.Relays(cmd.Context(), provider)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), relays)
+			}
+			var rows []string
+			for _, r := range relays {
+				credential := "Entra ID"
+				if r.KeyName != nil {
+					credential = *r.KeyName + " from " + orDash(r.KeyVariable)
+				}
+				rows = append(rows, strings.Join([]string{r.ProviderID, orDash(r.SettingID), r.Namespace, r.HybridConnection, credential}, "\t"))
+			}
+			return printTable(cmd.OutOrStdout(), "PROVIDER\tSETTING\tNAMESPACE\tHYBRID CONNECTION\tCREDENTIAL", rows)
+		}),
+	}
+	cmd.Flags().StringVar(&provider, "provider", "", "only this provider's")
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func relaysRemoveCommand() *cobra.Command {
+	var provider, setting, why string
+	cmd := &cobra.Command{
+		Use:   "remove --provider ID [--setting ID]",
+		Short: "Remove a provider's relay",
+		Long:  "remove takes away the relay of exactly this provider and setting. Actions for it are\ndead-lettered as NoRelay from then on.",
+		Args:  cobra.NoArgs,
+		RunE: withStore(func(cmd *cobra.Command, _ []string, _ config, s *store.Store) error {
+			return s.RemoveRelay(cmd.Context(), provider, given(setting), store.By{Who: operator(), Why: why})
+		}),
+	}
+	cmd.Flags().StringVar(&provider, "provider", "", "provider id (required)")
+	cmd.Flags().StringVar(&setting, "setting", "", "setting id; left out: the provider's default")
+	cmd.Flags().StringVar(&why, "why", "", "reason, for the audit")
+	require(cmd, "provider")
+	return cmd
+}
+
+func require(cmd *cobra.Command, flags ...string) {
+	for _, name := range flags {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			panic(err) // the flag is defined a few lines above
+		}
+	}
+}
+
+// given is a flag that may be left out.
+func given(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// operator is who the audit says did it.
+func operator() string {
+	name := os.Getenv("USER")
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if host, err := os.Hostname(); err == nil {
+		name += "@" + host
+	}
+	return name
+}

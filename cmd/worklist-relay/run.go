@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/worklist-relay/worklist-relay/consumer"
+	"github.com/worklist-relay/worklist-relay/relay"
+	"github.com/worklist-relay/worklist-relay/store"
+)
+
+func runCommand() *cobra.Command {
+	var migrate bool
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Forward actions until SIGTERM or SIGINT",
+		Long: "run takes actions off the queue and sees each one through, until SIGTERM or SIGINT.\n" +
+			"Then it stops receiving, lets what was sent have its ack, and exits with 0.\n" +
+			"A SQLite file is migrated at the start, a PostgreSQL database only with --migrate.\n\n" + environmentHelp(),
+		Args: cobra.NoArgs,
+		RunE: doing(func(cmd *cobra.Command, _ []string) error {
+			c, err := readConfig(needService)
+			if err != nil {
+				return err
+			}
+			return c.run(cmd, migrate)
+		}),
+	}
+	cmd.Flags().BoolVar(&migrate, "migrate", false, "bring a PostgreSQL schema up to date first")
+	return cmd
+}
+
+// run is the production service: its parts put together, and taken down in order.
+func (c config) run(cmd *cobra.Command, migrate bool) error {
+	ctx := cmd.Context()
+	log := c.logger(cmd.ErrOrStderr())
+	if err := c.checkConnect(ctx); err != nil {
+		return err
+	}
+	entra, err := c.entra()
+	if err != nil {
+		return failure{exitConfig, err}
+	}
+	outcomes, err := store.Open(ctx, c.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	defer outcomes.Close()
+	if err := bringUp(ctx, outcomes, migrate); err != nil {
+		return err
+	}
+	gateways := &relay.Client{
+		ConnectTimeout: c.ConnectTimeout, TLSTimeout: c.TLSTimeout, HandshakeTimeout: c.HandshakeTimeout,
+		AckTimeout: c.AckTimeout, IdleTimeout: c.IdleTimeout,
+		AllowHosts: c.RelayAllowHosts, PlainHosts: c.RelayPlainHosts, RootCAs: c.roots,
+	}
+	defer gateways.Close()
+	service := &consumer.Consumer{
+		Connect: c.connect, Queue: c.ServiceBusQueue, Store: outcomes, Relay: gateways,
+		Secret: os.Getenv, Entra: entra, Concurrency: c.Concurrency,
+		Retry: consumer.RetryPolicy{
+			Delays: delays(c.RetryDelays), Postponements: delays(c.PostponeDelays),
+			MostArrived: c.MaxAttempts, UpdateLimit: c.UpdateLimit,
+		},
+		Clinic: c.clinic, ReleaseAt: c.releaseAt, ClaimLease: c.ClaimLease, Log: log,
+	}
+	stopHealth, err := serveHealth(c.HTTPAddr, service.Ready)
+	if err != nil {
+		return failure{exitConfig, err}
+	}
+	defer stopHealth()
+	log.Info("running", "version", programVersion(), "queue", c.ServiceBusQueue, "database", outcomes.Dialect(), "concurrency", c.Concurrency)
+	defer log.Info("stopped")
+	return service.Run(ctx)
+}
+
+// bringUp migrates where that is wanted, and refuses any other schema.
+func bringUp(ctx context.Context, s *store.Store, migrate bool) error {
+	// A SQLite file belongs to this program alone; a PostgreSQL database has
+	// other users, and who may change its schema is not for run to assume.
+	if migrate || s.Dialect() == "sqlite" {
+		if err := s.Migrate(ctx); err != nil {
+			return fmt.Errorf("migrate: %w", err)
+		}
+	}
+	if err := s.CheckSchema(ctx); err != nil {
+		return failure{exitConfig, err}
+	}
+	return nil
+}
+
+func migrateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "migrate",
+		Short: "Bring the database schema up to date",
+		Long:  "migrate brings the schema of DATABASE_URL up to this program's version. It may run\nbeside others: the changes are made under a lock.",
+		Args:  cobra.NoArgs,
+		RunE: doing(func(cmd *cobra.Command, _ []string) error {
+			c, err := readConfig(needDatabase)
+			if err != nil {
+				return err
+			}
+			s, err := store.Open(cmd.Context(), c.DatabaseURL)
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			before, _, err := s.Version(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if err := s.Migrate(cmd.Context()); err != nil {
+				return fmt.Errorf("migrate: %w", err)
+			}
+			after, _, err := s.Version(cmd.Context())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "schema version %d (was %d)\n", after, before)
+			return nil
+		}),
+	}
+}
