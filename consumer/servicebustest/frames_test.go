@@ -191,25 +191,25 @@ func deafPeer(t *testing.T, r *rig) {
 	r.state(servicebustest.QueueState{Locked: count})
 }
 
-// heldAnswers asks for a second answer while the first is held back.
+// heldAnswers asks for more while the first answer is held back.
 func heldAnswers(t *testing.T, r *rig) {
 	w := dialWire(t, r.server)
 	w.openAsUsual()
 	attach := func(name string, handle int) {
 		w.send(&amqp.Attach{Name: name, Handle: uint32(handle), Role: amqp.RoleSender, Target: &amqp.Target{Address: queueName}})
 	}
-	for i := range 4 { // answers of the same size, so that the server's buffers are large enough to be used again
-		attach("use", 10+i)
+	// First some of the same size that are not held back, so that the server has buffers that are large enough to be used again.
+	for i, name := range []string{"abc", "def", "ghi"} {
+		attach(name, 10+i)
 		expect[*amqp.Attach](w)
-		w.send(&amqp.Detach{Handle: uint32(10 + i), Closed: true})
-		expect[*amqp.Detach](w)
 	}
-	r.server.Delay(200*time.Millisecond, time.Minute)
-	for handle, name := range []string{"one", "two"} {
+	r.server.Delay(300*time.Millisecond, time.Minute)
+	names := []string{"one", "two", "six"}
+	for handle, name := range names {
 		attach(name, handle)
 		r.after(time.Now().Add(50 * time.Millisecond))
 	}
-	for handle, name := range []string{"one", "two"} {
+	for handle, name := range names {
 		if p := expect[*amqp.Attach](w); p.Name != name || p.Handle != uint32(handle) {
 			t.Errorf("answered %+v, want %s", p, name)
 		}

@@ -37,7 +37,8 @@ func (c *conn) write() {
 			if !c.flush(held[0].bytes) {
 				return
 			}
-			spare, held = held[0].bytes, slices.Delete(held, 0, 1)
+			spare = held[0].bytes
+			held = slices.Delete(held, 0, 1)
 			continue // more may have come meanwhile
 		case len(held) > 0:
 			wait = min(wait, held[0].at.Sub(now))

@@ -66,6 +66,7 @@ func TestSlots(t *testing.T) {
 		t.Errorf("relay: max open %d", got)
 	}
 	mustDial(t, s, "hc-leeds", nil)
+	eventually(t, "the gateway counts the first", func() bool { return g.Snapshot().Dials == 51 })
 	talk(t, mustDial(t, s, "hc-leeds", nil), echo)
 	eventually(t, "two at once are counted", func() bool { return g.Snapshot().MaxOpen == 2 })
 }
