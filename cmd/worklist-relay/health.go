@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// serveHealth answers /livez and /readyz on addr until the returned function is
-// called; "" serves nothing. /livez says that the process answers and looks at
+// serveHealth answers /livez and /readyz on addr until stop is called, and
+// returns the address it listens on; "" serves nothing. /livez says that the process answers and looks at
 // no dependency, since a restart mends none; /readyz says 503 and why while
 // actions cannot flow.
-func serveHealth(addr string, ready func() error) (stop func(), err error) {
+func serveHealth(addr string, ready func() error) (listening string, stop func(), err error) {
 	if addr == "" {
-		return func() {}, nil
+		return "", func() {}, nil
 	}
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("HTTP_ADDR %s: %w", addr, err)
+		return "", nil, fmt.Errorf("HTTP_ADDR %s: %w", addr, err)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
@@ -37,10 +37,12 @@ func serveHealth(addr string, ready func() error) (stop func(), err error) {
 		defer close(done)
 		_ = server.Serve(listener) // ends with ErrServerClosed, by stop
 	}()
-	return func() {
+	return listener.Addr().String(), func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_ = server.Shutdown(ctx)
+		if server.Shutdown(ctx) != nil {
+			_ = server.Close() // a request that does not end is no reason to stay
+		}
 		<-done
 	}, nil
 }

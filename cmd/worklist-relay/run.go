@@ -67,12 +67,12 @@ func (c config) run(cmd *cobra.Command, migrate bool) error {
 		},
 		Clinic: c.clinic, ReleaseAt: c.releaseAt, ClaimLease: c.ClaimLease, Log: log,
 	}
-	stopHealth, err := serveHealth(c.HTTPAddr, service.Ready)
+	healthAddr, stopHealth, err := serveHealth(c.HTTPAddr, service.Ready)
 	if err != nil {
 		return failure{exitConfig, err}
 	}
 	defer stopHealth()
-	log.Info("running", "version", programVersion(), "queue", c.ServiceBusQueue, "database", outcomes.Dialect(), "concurrency", c.Concurrency)
+	log.Info("running", "version", programVersion(), "queue", c.ServiceBusQueue, "database", outcomes.Dialect(), "concurrency", c.Concurrency, "http_addr", healthAddr)
 	defer log.Info("stopped")
 	return service.Run(ctx)
 }
