@@ -111,6 +111,12 @@ CREATE TABLE audit (
 
 CREATE INDEX audit_action ON audit (action_id, id);
 
+-- One row that is written to learn whether the database takes writes.
+CREATE TABLE pulse (
+    id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    at TIMESTAMP NOT NULL
+);
+
 -- For the producer's own application, to read and not to write.
 CREATE VIEW worklist_outcomes AS
 SELECT action_id, action_type, provider_id, setting_id, accession_number, status, reason, last_phase, attempts,
