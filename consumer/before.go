@@ -86,7 +86,9 @@ func (d *delivery) before(ctx context.Context, claim store.Claim) (route, *outco
 	c := d.consumer
 	now := c.now()
 	arrived := arrived(claim.History)
-	r, err := c.route(ctx, d.in.providerID, d.in.settingID)
+	asking, cancel := context.WithTimeout(ctx, storeLimit)
+	defer cancel()
+	r, err := c.route(asking, d.in.providerID, d.in.settingID)
 	d.gateway = r.name()
 	var o outcome
 	switch {
@@ -94,21 +96,21 @@ func (d *delivery) before(ctx context.Context, claim store.Claim) (route, *outco
 		o = refused(ReasonNoRelay, "no relay for this provider and setting")
 	case errors.Is(err, relay.ErrHostNotAllowed):
 		o = refused(ReasonNoRelay, err.Error())
+	case err != nil && !errors.Is(err, errNoKey):
+		return r, nil, fmt.Errorf("relay of the provider: %w", err)
+	case reached(d.expiry(claim), now):
+		o = expired(claim)
 	case errors.Is(err, errNoKey):
 		if c.secretsTold.now(d.gateway, now) {
 			d.log.Error("actions wait for a key", "gateway", d.gateway, "error", err)
 		}
 		o = postponed(now.Add(c.Retry.postponement(d.in.postponed)), relay.PhaseAuth, err.Error(), arrived)
-	case err != nil:
-		return r, nil, fmt.Errorf("relay of the provider: %w", err)
-	case reached(d.expiry(claim), now):
-		o = expired(claim)
 	case claim.Earlier != nil:
 		o = postponed(afterNextTry(*claim.Earlier, now), "", "an earlier action for this accession number is not resolved", arrived)
 	case claim.Holder != nil:
 		o = accessionHeld()
 	case d.tooEarly(now):
-		o = postponed(d.clinicDay().Add(c.ReleaseAt), "", "held until its clinic day", arrived)
+		o = postponed(d.release(), "", "held until its clinic day", arrived)
 	default:
 		return r, nil, nil
 	}
@@ -117,8 +119,15 @@ func (d *delivery) before(ctx context.Context, claim store.Claim) (route, *outco
 
 // tooEarly reports whether a create is to be held back until its clinic day.
 func (d *delivery) tooEarly(now time.Time) bool {
-	held := d.consumer.ReleaseAt
-	return held != 0 && d.in.create && now.Before(d.clinicDay().Add(held))
+	return d.consumer.ReleaseAt != 0 && d.in.create && now.Before(d.release())
+}
+
+// release is the time of day on the clinic's clocks, also on a day on which
+// they change.
+func (d *delivery) release() time.Time {
+	day := d.clinicDay()
+	minutes := int(d.consumer.ReleaseAt / time.Minute)
+	return time.Date(day.Year(), day.Month(), day.Day(), 0, minutes, 0, 0, day.Location())
 }
 
 // expiry is the moment from which no further try is made; zero is never.

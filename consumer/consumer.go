@@ -74,6 +74,7 @@ type Consumer struct {
 
 	routes routeCache
 	sender sender
+	turns  turns
 
 	receiving   atomic.Bool // the receive link answered last
 	storeAway   atomic.Bool // the database did not answer; receiving pauses
@@ -86,8 +87,9 @@ const (
 	receiveDeadline = time.Minute            // a receiver may fall silent for good; each call gets a new start
 	firstBackoff    = 250 * time.Millisecond // after an error from the broker
 	lastBackoff     = 30 * time.Second
-	storeProbe      = 2 * time.Second // between looks whether the database is back
-	carefulTime     = 6 * time.Minute // after an unreadable message: longer than the longest lock, so that it comes back alone
+	storeProbe      = 2 * time.Second  // between looks whether the database is back
+	storeLimit      = 10 * time.Second // for one call to the database; a connection may have died in silence
+	carefulTime     = 6 * time.Minute  // after an unreadable message: longer than the longest lock, so that it comes back alone
 )
 
 // Run handles messages until ctx ends. Then it stops receiving, gives back what
@@ -146,22 +148,37 @@ func (c *Consumer) consume(ctx context.Context) error {
 
 	var inFlight sync.WaitGroup
 	defer inFlight.Wait()
+	// What has not been sent when the receiver is lost begins anew on the next.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	slots := make(chan struct{}, c.concurrency())
 	for {
 		// A slot before a message: no lock runs down in a local buffer.
 		free := takeSlots(ctx, slots)
-		if free == 0 || c.awaitStore(ctx) != nil {
+		if free == 0 {
 			return ctx.Err()
 		}
-		messages, err := c.receive(ctx, receiver, free)
+		alone, err := c.awaitStore(ctx)
+		if err != nil {
+			return err
+		}
+		want := free
+		if alone {
+			want = 1
+		}
+		messages, err := c.receive(ctx, receiver, want)
 		for range free - len(messages) {
 			<-slots
 		}
 		for _, m := range messages {
+			d := c.take(receiver, m)
 			inFlight.Go(func() {
 				defer func() { <-slots }()
-				c.handle(ctx, receiver, m)
+				d.handle(ctx)
 			})
+			if alone {
+				<-d.claimed // one message shows whether the database is really back
+			}
 		}
 		if err != nil {
 			return err
@@ -220,21 +237,26 @@ func (c *Consumer) receive(ctx context.Context, receiver *azservicebus.Receiver,
 }
 
 // awaitStore returns at once while the database answers; else it looks every
-// storeProbe whether it is back. Nothing is received meanwhile, and nothing
-// abandoned: ten deliveries would be spent in a moment.
-func (c *Consumer) awaitStore(ctx context.Context) error {
+// storeProbe whether it takes writes again, and reports that it was away.
+// Nothing is received meanwhile, and nothing abandoned: ten deliveries would be
+// spent in a moment.
+func (c *Consumer) awaitStore(ctx context.Context) (wasAway bool, err error) {
 	for c.storeAway.Load() {
-		if c.Store.Ping(ctx) == nil {
+		wasAway = true
+		asking, cancel := context.WithTimeout(ctx, storeLimit)
+		err := c.Store.Writable(asking)
+		cancel()
+		if err == nil {
 			c.storeAway.Store(false)
-			c.log().Info("database is back")
+			c.log().Info("database takes writes again")
 			break
 		}
 		pause(ctx, storeProbe)
 		if ctx.Err() != nil {
-			return ctx.Err()
+			break
 		}
 	}
-	return ctx.Err()
+	return wasAway, ctx.Err()
 }
 
 func (c *Consumer) concurrency() int {

@@ -20,26 +20,45 @@ type delivery struct {
 	message  *azservicebus.ReceivedMessage
 	in       incoming
 	invalid  *InvalidError // why the message can never be forwarded; nil: it can
+	panicked any           // what decoding panicked with, for handle to deal with
 	ref      store.Ref     // the claim, once there is one
 	gateway  string        // the hybrid connection, once it is known
 	marked   bool          // the row says sent for this attempt
 	began    time.Time
 	log      *slog.Logger
+
+	turn    <-chan struct{} // closed when the message before it, of the same accession number, has claimed
+	claimed <-chan struct{} // closed when this one has, or has ended
+	pass    func()          // closes claimed
 }
 
-func (c *Consumer) handle(ctx context.Context, from settler, m *azservicebus.ReceivedMessage) {
-	d := &delivery{consumer: c, from: from, message: m, began: c.now()}
+// take makes a delivery of a received message. It is called in the order of
+// the queue, which the claims of one accession number then keep.
+func (c *Consumer) take(from settler, m *azservicebus.ReceivedMessage) (d *delivery) {
+	d = &delivery{consumer: c, from: from, message: m, began: c.now(), log: c.log()}
+	defer func() {
+		d.panicked = recover()
+		d.turn, d.claimed, d.pass = c.turns.take(d.in.providerID, d.in.accession)
+	}()
 	in, err := decode(m)
 	errors.As(err, &d.invalid)
 	d.in = in
-	d.log = c.log().With("action_id", in.actionID, "action_type", in.actionType, "provider_id", in.providerID, "sequence_number", in.sequence)
+	d.log = d.log.With("action_id", in.actionID, "action_type", in.actionType, "provider_id", in.providerID, "sequence_number", in.sequence)
+	return d
+}
+
+func (d *delivery) handle(ctx context.Context) {
+	defer d.pass()
 	defer d.survive()
+	if d.panicked != nil {
+		panic(d.panicked)
+	}
 	if ctx.Err() != nil {
 		d.abandon()
 		return
 	}
-	if tooLate(m) {
-		d.log.Warn("left to its lock, which ran out before work began; is this machine's clock right?", "locked_until", m.LockedUntil)
+	if tooLate(d.message) {
+		d.log.Warn("left to its lock, which ran out before work began; is this machine's clock right?", "locked_until", d.message.LockedUntil)
 		return
 	}
 	d.see(ctx)
@@ -53,9 +72,9 @@ func (d *delivery) see(ctx context.Context) {
 		d.refuse(ctx)
 		return
 	}
-	claim, err := d.consumer.Store.Claim(ctx, d.asClaimed())
+	claim, err := d.claim(ctx)
 	if err != nil {
-		d.leave(ctx, fmt.Errorf("claim: %w", err))
+		d.leave(ctx, err)
 		return
 	}
 	if claim.Verdict != store.Claimed {
@@ -101,11 +120,16 @@ func (d *delivery) try(ctx context.Context, claim store.Claim) (outcome, relay.T
 	}
 	defer connection.Release()
 
-	err = d.mark()
-	if errors.Is(err, store.ErrAccessionHeld) {
-		return accessionHeld(), connection.Timings(), nil // two creates met, the other was first
+	if reached(t.expires, c.now()) {
+		return expired(claim), connection.Timings(), nil // the wait for the connection was long
 	}
-	if err != nil {
+	err = d.mark()
+	switch {
+	case errors.Is(err, store.ErrAccessionHeld):
+		return accessionHeld(), connection.Timings(), nil // two creates met, the other was first
+	case store.Unavailable(err):
+		return unmarked(t, c), connection.Timings(), nil
+	case err != nil:
 		return outcome{}, relay.Timings{}, fmt.Errorf("mark sent: %w", err)
 	}
 	d.marked = true
@@ -114,10 +138,19 @@ func (d *delivery) try(ctx context.Context, claim store.Claim) (outcome, relay.T
 	return outcomeOf(t, c.Retry), connection.Timings(), nil
 }
 
-// mark writes that the frame is about to be sent. It is not cut short by
-// shutdown: a mark that was written and not noticed would be false evidence.
-func (d *delivery) mark() error {
-	ctx, cancel := context.WithTimeout(context.Background(), recordLimit)
+// claim waits for its turn, then asks SQL for an attempt.
+func (d *delivery) claim(ctx context.Context) (store.Claim, error) {
+	defer d.pass()
+	select {
+	case <-d.turn:
+	case <-ctx.Done():
+		return store.Claim{}, ctx.Err()
+	}
+	asking, cancel := context.WithTimeout(ctx, storeLimit)
 	defer cancel()
-	return d.consumer.Store.MarkSent(ctx, d.ref, d.gateway, d.consumer.sentLease())
+	claim, err := d.consumer.Store.Claim(asking, d.asClaimed())
+	if err != nil {
+		return store.Claim{}, fmt.Errorf("claim: %w", err)
+	}
+	return claim, nil
 }

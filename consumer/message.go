@@ -162,8 +162,10 @@ func (in *incoming) readEnvelope(doc document) {
 	if id, ok := doc.text("action_id"); ok && isUUID(id) {
 		in.actionID = strings.ToLower(id)
 	}
-	if t, ok := doc.text("action_type"); ok && isTypeName(t) {
-		in.actionType = t // others are not repeated in logs and rows: they could be anything
+	if t, _ := doc.text("action_type"); t != "" {
+		if _, known := actionTypes[t]; known {
+			in.actionType = t // others are not repeated in logs and rows: they could be anything
+		}
 	}
 	if a, ok := doc.text(pathAccession); ok && fits(a, maxAccession) {
 		in.accession = a
@@ -181,9 +183,10 @@ func (in *incoming) readProperties(properties map[string]any) (faults []string) 
 		faults = append(faults, "application property provider_id: not a string of 1 to 64 characters")
 	}
 	setting, present := properties[propertySettingID]
-	if !present || setting == nil {
+	if !present {
 		return faults
 	}
+	// A null is a setting that got lost on the way, not the provider's default.
 	if text, ok := setting.(string); ok && fits(text, maxIDLength) {
 		in.settingID = &text
 		return faults
@@ -194,11 +197,6 @@ func (in *incoming) readProperties(properties map[string]any) (faults []string) 
 // isUUID accepts the 36-character form only: what a gateway echoes must compare equal.
 func isUUID(s string) bool {
 	return len(s) == 36 && uuid.Validate(s) == nil
-}
-
-// isTypeName reports whether s looks like the name of an action's type.
-func isTypeName(s string) bool {
-	return fits(s, maxIDLength) && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789._") == ""
 }
 
 // fits reports whether s has 1 to most characters, one of them not a space, and

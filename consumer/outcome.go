@@ -62,6 +62,16 @@ func outcomeOf(t trial, policy RetryPolicy) outcome {
 	if t.err != nil {
 		return ofFailure(t, policy)
 	}
+	o := ofAck(t, policy)
+	if t.ack.Unanswered && o.status != store.Confirmed {
+		// The ack is about the second copy; the first stays evidence.
+		o.sent, o.answered = relay.SentMaybe, false
+	}
+	return o
+}
+
+// ofAck decides by what the gateway said.
+func ofAck(t trial, policy RetryPolicy) outcome {
 	said := outcome{sent: relay.SentYes, answered: true, attempted: true, phase: relay.PhaseAckError, detail: t.ack.Text}
 	switch t.ack.Kind {
 	case relay.AckDone:

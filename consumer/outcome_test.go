@@ -89,6 +89,20 @@ func TestOutcomeOf(t *testing.T) {
 	}
 }
 
+// Where a first copy of the frame was lost within the attempt, no answer to the
+// second but a confirmation takes its evidence away.
+func TestOutcomeOfKeepsEvidence(t *testing.T) {
+	for _, kind := range []relay.AckKind{relay.AckBusy, relay.AckRefused, relay.AckNotFound, relay.AckUnknown} {
+		o := outcomeOf(trial{create: true, now: noon, ack: relay.Ack{Kind: kind, Unanswered: true}}, RetryPolicy{})
+		if o.sent != relay.SentMaybe || o.answered {
+			t.Errorf("%v: sent %q, answered %v, want maybe and unanswered", kind, o.sent, o.answered)
+		}
+	}
+	if o := outcomeOf(trial{create: true, ack: relay.Ack{Kind: relay.AckDone, Unanswered: true}}, RetryPolicy{}); o.sent != relay.SentYes || !o.answered {
+		t.Errorf("done: sent %q, answered %v", o.sent, o.answered)
+	}
+}
+
 func TestOutcomeOfEndsInTime(t *testing.T) {
 	trial := trial{create: true, now: noon, expires: noon.Add(4 * time.Second), err: &relay.Error{Phase: relay.PhaseNoListener, Sent: relay.SentNo}}
 	if o := outcomeOf(trial, RetryPolicy{}); o.reason != ReasonRetriesExhausted {

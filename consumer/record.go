@@ -12,26 +12,58 @@ import (
 )
 
 const (
-	recordLimit = 30 * time.Second       // how long an outcome is offered to a database that is away
-	recordRetry = 500 * time.Millisecond // between two offers
+	markLimit   = 5 * time.Second        // how long a mark is offered to a database that is away
+	recordLimit = 30 * time.Second       // how long an outcome is
+	recordRetry = 250 * time.Millisecond // between two offers
 
 	mostPanics = 3 // deliveries of one message that may panic
 )
+
+// mark writes that the frame is about to be sent. It is not cut short by
+// shutdown, and it is offered again where its answer was lost: a mark that was
+// written and not noticed would be false evidence. Its limit is short, since an
+// open rendezvous keeps everybody else from the gateway.
+func (d *delivery) mark() error {
+	c := d.consumer
+	return d.offer(markLimit, func(ctx context.Context) error {
+		return c.Store.MarkSent(ctx, d.ref, d.gateway, c.sentLease())
+	})
+}
+
+// unmarked is the outcome of an attempt whose mark got no answer: nothing was
+// sent, whatever the row may say by now.
+func unmarked(t trial, c *Consumer) outcome {
+	t.now = c.now()
+	return outcome{
+		phase: relay.PhaseRecord, sent: relay.SentNo, attempted: true, detail: "the database did not answer before the frame was sent",
+	}.retried(t, c.Retry)
+}
 
 // record writes the outcome down. An ack was read or a failure seen, whatever
 // the service is told meanwhile, so this does not end with it: it tries for as
 // long as the lock can be held.
 func (d *delivery) record(o outcome, timings relay.Timings) error {
-	ctx, cancel := context.WithTimeout(context.Background(), recordLimit)
-	defer cancel()
 	row := d.asOutcome(o, timings)
+	err := d.offer(recordLimit, func(ctx context.Context) error { return d.consumer.Store.Record(ctx, row) })
+	if err != nil {
+		return fmt.Errorf("record: %w", err)
+	}
+	return nil
+}
+
+// offer writes to a database that may be away, again and again within limit.
+// The write must be harmless when it is made twice.
+func (d *delivery) offer(limit time.Duration, write func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
 	for {
-		err := d.consumer.Store.Record(ctx, row)
-		if err == nil || !store.Unavailable(err) || ctx.Err() != nil {
-			if err != nil {
-				return fmt.Errorf("record: %w", err)
-			}
-			return nil
+		err := func() error {
+			once, cancel := context.WithTimeout(ctx, min(limit/2, storeLimit))
+			defer cancel()
+			return write(once)
+		}()
+		if !store.Unavailable(err) || ctx.Err() != nil {
+			return err
 		}
 		d.consumer.storeAway.Store(true)
 		pause(ctx, recordRetry)
@@ -57,7 +89,9 @@ func (d *delivery) asOutcome(o outcome, timings relay.Timings) store.Outcome {
 func (d *delivery) refuse(ctx context.Context) {
 	description := cutTo(d.invalid.Error(), maxDescription)
 	if d.in.actionID != "" {
-		err := d.consumer.Store.RecordInvalid(ctx, store.Invalid{
+		asking, cancel := context.WithTimeout(ctx, storeLimit)
+		defer cancel()
+		err := d.consumer.Store.RecordInvalid(asking, store.Invalid{
 			ActionID: d.in.actionID, ActionType: d.in.actionType,
 			ProviderID: d.in.providerID, SettingID: d.in.settingID, AccessionNumber: d.in.accession,
 			Reason: string(d.invalid.Reason), Description: description,
@@ -100,7 +134,8 @@ func (d *delivery) unclaim() {
 }
 
 // survive keeps one message's panic from the others. The message is given
-// back, and dead-lettered when it has done so often enough.
+// back, and dead-lettered when it has panicked often enough, or may have been
+// sent: another try would send it again.
 func (d *delivery) survive() {
 	p := recover()
 	if p == nil {
@@ -108,8 +143,8 @@ func (d *delivery) survive() {
 	}
 	// The value is not logged: it could quote what was being worked on.
 	d.log.Error("panic while handling a message", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-	if d.message.DeliveryCount < mostPanics {
-		if d.ref.Attempt != 0 && !d.marked {
+	if d.message.DeliveryCount < mostPanics && !d.marked {
+		if d.ref.Attempt != 0 {
 			d.unclaim()
 		}
 		d.abandon()

@@ -80,7 +80,10 @@ func copyOf(m *azservicebus.ReceivedMessage, in incoming, o outcome) *azserviceb
 	delete(properties, "DeadLetterReason")
 	delete(properties, "DeadLetterErrorDescription")
 	properties[propertyOriginalSequence] = in.original
-	if !o.unrecorded {
+	id := fmt.Sprintf("%s:%d", in.actionID, in.sequence)
+	if o.unrecorded {
+		id += ":postponed" // the same message may have a recorded copy yet
+	} else {
 		properties[propertyCopiedFrom] = in.sequence
 	}
 	if !in.enqueued.IsZero() {
@@ -90,7 +93,6 @@ func copyOf(m *azservicebus.ReceivedMessage, in incoming, o outcome) *azserviceb
 	if o.settlement == store.Postpone {
 		properties[propertyPostponements] = int64(in.postponed + 1)
 	}
-	id := fmt.Sprintf("%s:%d", in.actionID, in.sequence)
 	due := o.due.UTC()
 	copied := &azservicebus.Message{
 		MessageID:             &id,

@@ -158,6 +158,20 @@ var sentSituations = []situation{
 		w.hasRow(id, store.Sent, "", relay.PhaseAckTimeout)
 		w.until("the socket is discarded", func() bool { return w.relay.Stats(provider).Open == 0 })
 	}},
+	{"49_the_lock_is_renewed_for_as_long_as_the_ack_takes", func(t *testing.T, url string) {
+		w := newWorld(t, url, func(w *world, _ *relaytest.GatewayConfig) {
+			w.lock, w.gateways.AckTimeout = 2*time.Second, 20*time.Second
+		})
+		w.run()
+		w.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: 5 * time.Second})
+		id := w.enqueue(newCreate())
+		w.noDeadLetter()
+		w.confirmedIn(id, 1)
+		w.frames(1)
+		if log := w.log.String(); strings.Count(log, `"msg":"settled"`) != 1 || strings.Contains(log, "lock not renewed") {
+			t.Errorf("it was delivered again\n%s", log)
+		}
+	}},
 	{"50_a_late_ack_belongs_to_nobody", func(t *testing.T, url string) {
 		w := newWorld(t, url, func(w *world, g *relaytest.GatewayConfig) {
 			w.gateways.AckTimeout, g.Mode = 300*time.Millisecond, relaytest.ModePersistent

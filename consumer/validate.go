@@ -140,10 +140,12 @@ func upTo(most int) func(string) bool {
 	return func(s string) bool { return fits(s, most) }
 }
 
+// isTime accepts what layout does, short of the year 9999: systems write it for
+// "none", and the day after it is no date that a database holds.
 func isTime(layout string) func(string) bool {
 	return func(s string) bool {
-		_, err := time.Parse(layout, s)
-		return err == nil && len(s) == len(layout)
+		t, err := time.Parse(layout, s)
+		return err == nil && len(s) == len(layout) && t.Year() < 9999
 	}
 }
 

@@ -44,18 +44,16 @@ type world struct {
 	client   *azservicebus.Client
 	ahead    atomic.Int64 // how far the consumer's and the store's clock is ahead, in nanoseconds
 	log      *logBuffer
+	lock     time.Duration // of messages
 }
 
 // newWorld makes one with the database at url. change may alter the consumer
 // and the gateway before anything starts.
 func newWorld(t *testing.T, url string, change ...func(*world, *relaytest.GatewayConfig)) *world {
 	t.Helper()
-	w := &world{t: t, log: &logBuffer{}}
+	w := &world{t: t, log: &logBuffer{}, lock: 10 * time.Second}
 	w.store = storetest.Open(t, url, store.WithClock(w.now))
 	var err error
-	w.broker, err = servicebustest.NewServer(servicebustest.Config{Queues: []servicebustest.Queue{{Name: queue, LockDuration: 10 * time.Second, MaxMessageBytes: 4 << 20}}})
-	w.must(err)
-	t.Cleanup(func() { w.check(w.broker.Close()) })
 	w.relay, err = relaytest.NewServer(relaytest.Config{
 		RendezvousTimeout: 2 * time.Second,
 		HybridConnections: []relaytest.HybridConnection{{Path: provider, Keys: []relaytest.Key{sendKey, listenKey}}},
@@ -77,6 +75,9 @@ func newWorld(t *testing.T, url string, change ...func(*world, *relaytest.Gatewa
 	for _, c := range change {
 		c(w, &gateway)
 	}
+	w.broker, err = servicebustest.NewServer(servicebustest.Config{Queues: []servicebustest.Queue{{Name: queue, LockDuration: w.lock, MaxMessageBytes: 4 << 20}}})
+	w.must(err)
+	t.Cleanup(func() { w.check(w.broker.Close()) })
 	w.gateway, err = relaytest.NewGateway(gateway)
 	w.must(err)
 	t.Cleanup(func() { w.check(w.gateway.Close()) })
@@ -275,7 +276,8 @@ type action map[string]any
 
 var accessions atomic.Int64
 
-// newCreate is a create for today, of a participant nobody can take for real.
+// newCreate is a create for tomorrow, so that no test ends in another clinic day
+// than it began in; of a participant nobody can take for real.
 func newCreate() action {
 	return action{
 		"schema_version": 1, "action_id": uuid.NewString(), "action_type": "worklist.create_item",
@@ -283,7 +285,7 @@ func newCreate() action {
 		"parameters": action{"worklist_item": action{
 			"accession_number": fmt.Sprintf("SYN%08d", accessions.Add(1)),
 			"participant":      action{"nhs_number": "9990000018", "name": "SYNTHETIC^CANARY", "birth_date": "19700101", "sex": "F"},
-			"scheduled":        action{"date": time.Now().UTC().Format("20060102"), "time": "093000"},
+			"scheduled":        action{"date": time.Now().UTC().AddDate(0, 0, 1).Format("20060102"), "time": "093000"},
 			"procedure":        action{"modality": "MG", "study_description": "SYNTHETIC STUDY"},
 		}},
 	}

@@ -1,0 +1,199 @@
+package consumer_test
+
+import (
+	"bytes"
+	"database/sql"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/worklist-relay/worklist-relay/consumer"
+	"github.com/worklist-relay/worklist-relay/relay"
+	"github.com/worklist-relay/worklist-relay/relay/relaytest"
+	"github.com/worklist-relay/worklist-relay/store"
+	"github.com/worklist-relay/worklist-relay/store/storetest"
+)
+
+// The row was marked sent, and the database's answer got lost: nothing may be
+// sent on that, and it must not pass for evidence later.
+func TestMarkAnswerLost(t *testing.T) {
+	t.Run("offered again while it is on the way", func(t *testing.T) {
+		t.Parallel()
+		w, p := behindProxy(t)
+		p.loseAnswerTo("SET status = 'sent'")
+		w.run()
+		id := w.enqueue(newCreate())
+		w.until("the answer is lost", p.cut.Load)
+		p.cut.Store(false)
+		w.noDeadLetter()
+		w.confirmedIn(id, 1)
+		w.frames(1)
+	})
+	t.Run("taken back when the database stays away", func(t *testing.T) {
+		t.Parallel()
+		w, p := behindProxy(t)
+		p.loseAnswerTo("SET status = 'sent'")
+		w.gateway.Script(repeat(5, relaytest.Reply{Text: `{"status":"exists"}`})...) // another participant's item
+		w.run()
+		id := w.enqueue(newCreate())
+		w.until("the answer is lost", p.cut.Load)
+		w.until("the connection is given back", func() bool { return w.relay.Stats(provider).Open == 0 })
+		w.frames(0)
+		p.cut.Store(false)
+		w.deadLetter(consumer.ReasonAccessionConflict)
+		w.hasRow(id, store.Failed, consumer.ReasonAccessionConflict, relay.PhaseAckError)
+		w.frames(1)
+	})
+}
+
+// A database that answers reads and refuses writes is away: nothing is
+// received, so that no message spends its deliveries.
+func TestDatabaseTakesNoWrites(t *testing.T) {
+	address := storetest.URL(t, "postgres")
+	w := newWorld(t, address)
+	db, err := sql.Open("postgres", address)
+	w.must(err)
+	defer db.Close()
+	refuse := `CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = '53100'; END $$;
+		CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON actions FOR EACH ROW EXECUTE FUNCTION full_disk();
+		CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON pulse FOR EACH ROW EXECUTE FUNCTION full_disk()`
+	_, err = db.Exec(refuse)
+	w.must(err)
+	var all []action
+	for range 40 {
+		all = append(all, newCreate())
+	}
+	w.enqueue(all...)
+	w.run()
+	w.until("it is not ready", func() bool { return w.consumer.Ready() != nil })
+	w.until("what was in hand is left to its lock", func() bool {
+		locked := w.queueState().Locked
+		return locked > 0 && strings.Count(w.log.String(), "left to its lock") == locked
+	})
+	for range 12 { // as many lock times as would dead-letter what is received again
+		w.broker.ExpireLocks()
+	}
+	if q := w.queueState(); q.DeadLettered != 0 || q.Active+q.Locked != len(all) {
+		t.Errorf("an outage cost deliveries: %+v", q)
+	}
+	_, err = db.Exec("DROP FUNCTION full_disk CASCADE")
+	w.must(err)
+	w.noDeadLetter()
+	for _, a := range all {
+		w.confirmedIn(a.id(), 1)
+	}
+}
+
+// behindProxy is a world whose database is PostgreSQL behind a proxy.
+func behindProxy(t *testing.T) (*world, *proxy) {
+	t.Helper()
+	address, err := url.Parse(storetest.URL(t, "postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := startProxy(t, address.Host)
+	address.Host = p.listener.Addr().String()
+	return newWorld(t, address.String()), p
+}
+
+// proxy passes bytes on until it is to lose an answer: then it cuts every
+// connection, and refuses new ones until cut is set to false.
+type proxy struct {
+	listener net.Listener
+	to       string
+	marker   atomic.Pointer[string] // what the next request to lose the answer of holds
+	cut      atomic.Bool
+	running  sync.WaitGroup
+
+	mu   sync.Mutex // guards open
+	open map[net.Conn]bool
+}
+
+func startProxy(t *testing.T, to string) *proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{listener: listener, to: to, open: map[net.Conn]bool{}}
+	p.running.Go(p.accept)
+	t.Cleanup(func() {
+		listener.Close()
+		p.closeAll()
+		p.running.Wait()
+	})
+	return p
+}
+
+func (p *proxy) loseAnswerTo(marker string) { p.marker.Store(&marker) }
+
+func (p *proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.DialTimeout("tcp", p.to, patience)
+		if err != nil || p.cut.Load() {
+			client.Close()
+			if server != nil {
+				server.Close()
+			}
+			continue
+		}
+		p.keep(client, server)
+		var lose atomic.Bool
+		p.running.Go(func() { p.pass(server, client, func(b []byte) bool { p.watch(b, &lose); return true }) })
+		p.running.Go(func() { p.pass(client, server, func([]byte) bool { return !lose.Load() }) })
+	}
+}
+
+// watch notes that the answer to this request is to be lost.
+func (p *proxy) watch(request []byte, lose *atomic.Bool) {
+	if marker := p.marker.Load(); marker != nil && bytes.Contains(request, []byte(*marker)) {
+		p.marker.Store(nil)
+		lose.Store(true)
+	}
+}
+
+// pass copies from one side to the other. When may says no, what was read is
+// dropped, and so is every connection.
+func (p *proxy) pass(to, from net.Conn, may func([]byte) bool) {
+	defer to.Close()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		if !may(buffer[:n]) {
+			p.cut.Store(true)
+			p.closeAll()
+			return
+		}
+		if _, err := to.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}
+
+func (p *proxy) keep(conns ...net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range conns {
+		p.open[c] = true
+	}
+}
+
+func (p *proxy) closeAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.open {
+		c.Close()
+	}
+	clear(p.open)
+}
