@@ -25,8 +25,7 @@ const (
 	ReasonInternalError      Reason = "InternalError"      // this service panicked on the message three times
 )
 
-// Reasons lists every [Reason] with what it tells an operator, in the order of
-// a message's path.
+// Reasons lists every [Reason], in the order of a message's path.
 func Reasons() []Reason {
 	return []Reason{
 		ReasonInvalidMessage, ReasonUnsupportedSchema, ReasonUnsupportedAction, ReasonPayloadTooLarge,
