@@ -4,8 +4,9 @@ import "sync"
 
 // turns lets the messages of one accession number claim their actions in the
 // order in which they were received, although each is handled by a goroutine of
-// its own: an update that claimed before its create would not see it. The zero
-// value is ready.
+// its own: an update that claimed before its create would not see it. (What the SDK
+// releases and receives again may still come late; the gateway's "not found"
+// and a retry mend that, and sessions keep the order.) The zero value is ready.
 type turns struct {
 	mu   sync.Mutex // guards last
 	last map[turnKey]chan struct{}
