@@ -108,7 +108,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 		if c.now().Sub(began) > lastBackoff {
 			backoff = firstBackoff
 		}
-		c.log().Warn("queue not available, trying again", "queue", c.Queue, "error", err, "in", backoff)
+		c.log().Warn("queue not available, trying again", "queue", c.Queue, "error", err, "in", backoff.String())
 		pause(ctx, backoff)
 		backoff = min(2*backoff, lastBackoff)
 	}
@@ -142,12 +142,17 @@ func (c *Consumer) consume(ctx context.Context) error {
 	}
 	defer closeQuietly(receiver.Close)
 
+	slots := make(chan struct{}, c.concurrency())
 	var inFlight sync.WaitGroup
-	defer inFlight.Wait()
+	defer func() {
+		if n := len(slots); n > 0 {
+			c.log().Info("no longer receiving; what was sent still has its ack to come", "in_hand", n)
+		}
+		inFlight.Wait()
+	}()
 	// What has not been sent when the receiver is lost begins anew on the next.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	slots := make(chan struct{}, c.concurrency())
 	for {
 		// A slot before a message: no lock runs down in a local buffer.
 		free := takeSlots(ctx, slots)

@@ -39,7 +39,7 @@ func (d *delivery) settle(o outcome) {
 	err := d.settleAs(ctx, o)
 	attributes := []any{
 		"status", o.status, "settlement", o.settlement, "reason", o.reason, "phase", o.phase, "code", o.code,
-		"gateway", d.gateway, "attempt", d.ref.Attempt, "detail", o.detail, "took", d.consumer.now().Sub(d.began),
+		"gateway", d.gateway, "attempt", d.ref.Attempt, "detail", o.detail, "took_ms", d.consumer.now().Sub(d.began).Milliseconds(),
 	}
 	if err != nil {
 		d.log.Info("settled by a later delivery", append(attributes, "error", err)...)

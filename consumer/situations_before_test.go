@@ -277,6 +277,7 @@ var beforeSituations = slices.Concat(invalidSituations(), []situation{
 		w.until("the odd message is met", func() bool { return strings.Contains(w.log.String(), "cannot be read") })
 		w.broker.ExpireLocks() // of whatever came in the same call
 		w.until("the other action is confirmed", func() bool { return w.row(good.id()).Status == store.Confirmed })
+		w.until("the other message is gone", func() bool { q := w.queueState(); return q.Active+q.Locked == 1 })
 		w.until("the odd message is dead-lettered by its delivery count", func() bool {
 			w.broker.ExpireLocks()
 			return w.queueState().DeadLettered == 1

@@ -9,6 +9,9 @@ import (
 	"unicode"
 )
 
+// firstVariable begins every env file, which tells one from other files.
+const firstVariable = "SERVICEBUS_CONNECTION_STRING"
+
 // variable is one environment variable for worklist-relay.
 type variable struct{ name, value string }
 
@@ -16,7 +19,7 @@ type variable struct{ name, value string }
 // a test program needs to steer it.
 func (s *stack) environment(httpAddr, certificate string) []variable {
 	env := []variable{
-		{"SERVICEBUS_CONNECTION_STRING", s.broker.ConnectionString()},
+		{firstVariable, s.broker.ConnectionString()},
 		{"SERVICEBUS_QUEUE", queueName},
 		{"DATABASE_URL", s.databaseURL},
 		{"RELAY_ALLOW_HOSTS", hostOf(s.relay.Addr())},
@@ -60,6 +63,38 @@ func writeWhole(path string, content []byte) error {
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
+// takeEnvFile removes what an earlier run left at path, and refuses anything
+// else that stands there.
+func takeEnvFile(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is no regular file", path)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if len(content) > 0 && !strings.HasPrefix(string(content), firstVariable+"=") {
+		return fmt.Errorf("%s holds something else; remove it or name another file", path)
+	}
+	return os.Remove(path)
+}
+
+// dropEnvFile removes the file if it still holds these lines, and not those of
+// another run.
+func dropEnvFile(path, lines string) error {
+	if content, err := os.ReadFile(path); err == nil && string(content) == lines {
+		return removeFile(path)
 	}
 	return nil
 }

@@ -61,7 +61,7 @@ func serveCommand() *cobra.Command {
 	flags.BoolVar(&f.consume, "consumer", true, "run the consumer too; false starts the servers only")
 	flags.StringVar(&f.gateways, "gateways", "leeds=one-shot,hull=persistent,york=reject", "which gateways listen, and how they behave")
 	flags.StringVar(&f.config, "config", "", "take the queues from this Config.json of the Service Bus emulator")
-	flags.BoolVar(&f.sessions, "sessions", false, "make it a session queue")
+	flags.BoolVar(&f.sessions, "sessions", false, "make it a session queue (not served yet)")
 	flags.BoolVar(&f.tls, "tls", false, "let the relay speak wss with a self-signed certificate, written beside the env file")
 	flags.StringVar(&f.envFile, "env-file", "", "write the KEY=value lines to this file as well; removed at the end")
 	flags.StringVar(&f.brokerAddr, "broker-addr", "", "loopback HOST:PORT of the broker (default a free port)")
@@ -135,10 +135,9 @@ func (f serveFlags) queues() ([]servicebustest.Queue, error) {
 func serve(ctx context.Context, f serveFlags, s settings, stdout io.Writer) (err error) {
 	if f.envFile != "" {
 		// Whoever waits for the file must not find an earlier run's.
-		if err := removeFile(f.envFile); err != nil {
-			return configuration(err)
+		if err := takeEnvFile(f.envFile); err != nil {
+			return configuration(fmt.Errorf("--env-file: %w", err))
 		}
-		defer func() { err = errors.Join(err, removeFile(f.envFile)) }()
 	}
 	st, err := start(ctx, s)
 	switch {
@@ -164,6 +163,7 @@ func serve(ctx context.Context, f serveFlags, s settings, stdout io.Writer) (err
 		if err := writeWhole(f.envFile, []byte(lines)); err != nil {
 			return configuration(err)
 		}
+		defer func() { err = errors.Join(err, dropEnvFile(f.envFile, lines)) }()
 	}
 	if _, err := io.WriteString(stdout, lines); err != nil {
 		return err

@@ -250,8 +250,11 @@ func TestServeRemovesStaleEnvFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
+	if err := silent.(*net.TCPListener).SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
 	file := filepath.Join(t.TempDir(), "e")
-	if err := os.WriteFile(file, []byte("LOCAL_HTTP_ADDR=127.0.0.1:1\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(firstVariable+"=Endpoint=sb://127.0.0.1:1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
@@ -272,6 +275,23 @@ func TestServeRemovesStaleEnvFile(t *testing.T) {
 	asked.Close()
 	if got := <-code; got != exitFailed || stderr.String() != "local: serve: interrupted before everything was up\n" {
 		t.Errorf("exit code %d, stderr: %s", got, &stderr)
+	}
+}
+
+// What somebody else wrote is not touched.
+func TestServeRefusesAForeignEnvFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "mine.env")
+	if err := os.WriteFile(file, []byte("PRECIOUS=1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{file, t.TempDir()} {
+		var stdout, stderr strings.Builder
+		if code := run(t.Context(), []string{"serve", "--env-file", path}, &stdout, &stderr); code != exitConfiguration || !strings.Contains(stderr.String(), "--env-file") {
+			t.Errorf("%s: exit code %d, stderr: %s", path, code, &stderr)
+		}
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -46,9 +46,15 @@ func actionsListCommand() *cobra.Command {
 			if newer > 0 {
 				filter.Since = now.Add(-newer)
 			}
+			limit := filter.Limit
+			filter.Limit++
 			actions, err := s.Actions(cmd.Context(), filter)
 			if err != nil {
 				return err
+			}
+			if len(actions) > limit {
+				actions = actions[:limit]
+				fmt.Fprintf(cmd.ErrOrStderr(), "only the newest %d are listed; --limit lists more\n", limit)
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), actions)
@@ -100,9 +106,17 @@ func actionsShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show ACTION",
 		Short: "Show one action with its attempts",
-		Args:  cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usage("actions show needs one action id")
+			}
+			return nil
+		},
 		RunE: withStore(func(cmd *cobra.Command, args []string, _ config, s *store.Store) error {
 			action, attempts, audit, err := s.Action(cmd.Context(), provider, args[0])
+			if errors.Is(err, store.ErrNoAction) && provider != "" {
+				return fmt.Errorf("no action %s of provider %s", args[0], provider)
+			}
 			if errors.Is(err, store.ErrNoAction) {
 				return fmt.Errorf("no action %s: it was never received, or its id could not be read", args[0])
 			}

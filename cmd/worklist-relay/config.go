@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"reflect"
 	"slices"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/caarlos0/env/v11"
+
+	"github.com/worklist-relay/worklist-relay/relay"
 )
 
 // config is all that the environment says. It is read here and nowhere else.
@@ -70,16 +73,21 @@ const (
 func readConfig(needs ...need) (config, error) {
 	var faults []string
 	c, err := env.ParseAs[config]()
+	unparsed := map[string]bool{}
 	var all env.AggregateError
 	if errors.As(err, &all) {
 		for _, one := range all.Errors {
-			faults = append(faults, parseFault(one))
+			name, fault := parseFault(one)
+			unparsed[name] = true
+			faults = append(faults, fault)
 		}
 	} else if err != nil {
 		faults = append(faults, err.Error())
 	}
-	if len(faults) == 0 {
-		faults = c.check()
+	for _, fault := range c.check() {
+		if name, _, _ := strings.Cut(fault, " "); !unparsed[strings.TrimSuffix(name, ":")] {
+			faults = append(faults, fault)
+		}
 	}
 	if slices.Contains(needs, needQueue) || slices.Contains(needs, needService) {
 		faults = append(faults, c.queueFaults()...)
@@ -141,6 +149,28 @@ func (c *config) check() (faults []string) {
 			fault("%s holds a delay that is not above 0", name)
 		}
 	}
+	if slowest := c.ConnectTimeout + c.TLSTimeout + c.HandshakeTimeout; c.ClaimLease > 0 && c.ClaimLease <= slowest {
+		fault("CLAIM_LEASE %s is not above the slowest connect, %s", c.ClaimLease, slowest)
+	}
+	if strings.ContainsAny(c.ServiceBusNamespace, "/:@? ") {
+		fault("SERVICEBUS_NAMESPACE %q is no host name: give contoso.servicebus.windows.net", c.ServiceBusNamespace)
+	}
+	if c.ServiceBusConnectionString != "" {
+		if _, err := c.connect(); err != nil {
+			fault("%v", err)
+		}
+	}
+	if c.DatabaseURL != "" && !hasAnyPrefix(c.DatabaseURL, "postgres://", "postgresql://", "sqlite:") {
+		fault("DATABASE_URL is neither postgres://... nor sqlite:FILE")
+	}
+	if _, _, err := net.SplitHostPort(c.HTTPAddr); c.HTTPAddr != "" && err != nil {
+		fault("HTTP_ADDR %q is not host:port", c.HTTPAddr)
+	}
+	for _, host := range c.RelayPlainHosts {
+		if err := (&relay.Client{PlainHosts: []string{host}}).Allowed(host); err != nil {
+			fault("RELAY_PLAIN_HOSTS: %v", err)
+		}
+	}
 	if c.LogFormat != "json" && c.LogFormat != "text" {
 		fault("LOG_FORMAT %q is neither json nor text", c.LogFormat)
 	}
@@ -165,19 +195,21 @@ func readRoots(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// parseFault names the variable, where the parser names the struct's field. No
-// variable that is parsed is a secret.
-func parseFault(err error) string {
+// parseFault names the variable, where the parser names the struct's field.
+func parseFault(err error) (name, fault string) {
 	var parse env.ParseError
-	if !errors.As(err, &parse) {
-		return err.Error()
-	}
-	for _, v := range variables() {
-		if v.field == parse.Name {
-			return fmt.Sprintf("%s is not a %s: %v", v.Name, v.kind, parse.Err)
+	if errors.As(err, &parse) {
+		for _, v := range variables() {
+			if v.field == parse.Name {
+				return v.Name, v.Name + " is not a " + v.kind
+			}
 		}
 	}
-	return err.Error()
+	return "", err.Error()
+}
+
+func hasAnyPrefix(s string, prefixes ...string) bool {
+	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
 }
 
 // variable is one row of the configuration table.
@@ -206,7 +238,7 @@ func kindOf(t reflect.Type) string {
 	case reflect.TypeFor[int]():
 		return "whole number"
 	case reflect.TypeFor[slog.Level]():
-		return "log level"
+		return "log level: debug, info, warn or error"
 	}
 	return t.String()
 }

@@ -84,7 +84,7 @@ func TestReadConfigChecksValues(t *testing.T) {
 }
 
 func TestReadConfigDefaults(t *testing.T) {
-	t.Setenv("SERVICEBUS_CONNECTION_STRING", "Endpoint=sb://localhost")
+	t.Setenv("SERVICEBUS_CONNECTION_STRING", "Endpoint=sb://localhost;SharedAccessKeyName=local;SharedAccessKey=SYNTHETIC;UseDevelopmentEmulator=true")
 	t.Setenv("DATABASE_URL", "sqlite:file")
 	c, err := readConfig(needService)
 	if err != nil {

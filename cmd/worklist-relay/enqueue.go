@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
@@ -46,7 +47,7 @@ func enqueueCommand() *cobra.Command {
 			if asJSON {
 				return errors.Join(err, printJSON(cmd.OutOrStdout(), sent))
 			}
-			return err
+			return errors.Join(err, printIDs(cmd.OutOrStdout(), sent))
 		}),
 	}
 	jsonFlag(cmd, &asJSON)
@@ -83,7 +84,7 @@ func parseActions(name string, in io.Reader) ([]queued, error) {
 	n := 0
 	for lines.Scan() {
 		n++
-		line := bytes.TrimSpace(lines.Bytes())
+		line := bytes.TrimSpace(bytes.TrimPrefix(lines.Bytes(), []byte("\ufeff"))) // editors on Windows begin a file with a mark
 		if len(line) == 0 {
 			continue
 		}
@@ -124,6 +125,8 @@ func parseLine(line []byte) (queued, error) {
 	err := decoder.Decode(&fields)
 	var wrongType *json.UnmarshalTypeError
 	switch {
+	case errors.As(err, &wrongType) && wrongType.Field == "":
+		return queued{}, errors.New("not a JSON object")
 	case errors.As(err, &wrongType):
 		return queued{}, fmt.Errorf("%s is a %s", wrongType.Field, wrongType.Value)
 	case err != nil && strings.Contains(err.Error(), "unknown field"):
@@ -161,18 +164,32 @@ func (c config) send(cmd *cobra.Command, list []queued) ([]queued, error) {
 	sent := []queued{}
 	for len(sent) < len(list) {
 		n, err := sendBatch(ctx, sender, list[len(sent):])
-		for _, q := range list[len(sent) : len(sent)+n] {
-			if cmd.Flag("json").Value.String() == "false" {
-				fmt.Fprintln(cmd.OutOrStdout(), q.ActionID)
-			}
-		}
 		sent = list[:len(sent)+n]
 		progress.at(len(sent))
+		if ctx.Err() != nil {
+			return sent, fmt.Errorf("interrupted; at least %d of %d were sent, and sending all again is harmless", len(sent), len(list))
+		}
 		if err != nil {
-			return sent, fmt.Errorf("queue %s: %w; %d of %d were sent, and sending all again is harmless", c.ServiceBusQueue, err, len(sent), len(list))
+			return sent, fmt.Errorf("queue %s: %s; %d of %d were sent, and sending all again is harmless", c.ServiceBusQueue, plainly(err), len(sent), len(list))
 		}
 	}
 	return sent, nil
+}
+
+// sdkError is how the SDK prints an answer of the broker.
+var sdkError = regexp.MustCompile(`\*Error\{Condition: ([^,]*), Description: (.*), Info: .*\}`)
+
+// plainly is the SDK's error as a sentence.
+func plainly(err error) string {
+	return sdkError.ReplaceAllString(err.Error(), "$2 ($1)")
+}
+
+func printIDs(w io.Writer, sent []queued) error {
+	out := bufio.NewWriter(w)
+	for _, q := range sent {
+		fmt.Fprintln(out, q.ActionID)
+	}
+	return out.Flush()
 }
 
 // sendBatch sends as many of list as one batch holds, and says how many.

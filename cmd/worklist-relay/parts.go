@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
@@ -80,6 +82,12 @@ func (c config) logger(w io.Writer) *slog.Logger {
 // openStore opens the database for an operator's command: reachable, and with
 // the schema of this program.
 func (c config) openStore(ctx context.Context) (*store.Store, error) {
+	if file, isFile := strings.CutPrefix(c.DatabaseURL, "sqlite:"); isFile {
+		// Opening would make an empty database of what may be a typing mistake.
+		if _, err := os.Stat(file); err != nil {
+			return nil, failure{exitConfig, fmt.Errorf("database %s is not there: name another, or make it with `worklist-relay migrate`", file)}
+		}
+	}
 	s, err := store.Open(ctx, c.DatabaseURL)
 	if err != nil {
 		return nil, err

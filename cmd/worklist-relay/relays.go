@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
+	"github.com/worklist-relay/worklist-relay/relay"
 	"github.com/worklist-relay/worklist-relay/store"
 )
 
@@ -42,10 +45,16 @@ func relaysAddCommand() *cobra.Command {
 		Long: "add says which hybrid connection the actions of a provider go to, or of one setting of\n" +
 			"it. Without --setting it is the provider's default, which serves the messages that\n" +
 			"name no setting, and no others. The key is named by the environment variable that holds\n" +
-			"it where run runs; without a key, Entra ID is used.",
+			"it where run runs; without a key, Entra ID is used, for which run needs\nSERVICEBUS_NAMESPACE or AZURE_CLIENT_ID.",
 		Args: cobra.NoArgs,
-		RunE: withStore(func(cmd *cobra.Command, _ []string, _ config, s *store.Store) error {
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := errors.Join(cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups()); err != nil {
+				return err
+			}
 			r.SettingID, r.KeyName, r.KeyVariable = given(setting), given(keyName), given(keyVariable)
+			return checkRelay(r)
+		},
+		RunE: withStore(func(cmd *cobra.Command, _ []string, _ config, s *store.Store) error {
 			put := s.AddRelay
 			if replace {
 				put = s.ReplaceRelay
@@ -53,6 +62,9 @@ func relaysAddCommand() *cobra.Command {
 			err := put(cmd.Context(), r, store.By{Who: operator(), Why: why})
 			if errors.Is(err, store.ErrRelayExists) {
 				return failure{exitRefused, fmt.Errorf("%w: use --replace to change it", err)}
+			}
+			if err == nil {
+				fmt.Fprintf(cmd.OutOrStdout(), "relay of provider %s, setting %s: %s\n", r.ProviderID, orDash(r.SettingID), r.Name())
 			}
 			return err
 		}),
@@ -69,6 +81,35 @@ func relaysAddCommand() *cobra.Command {
 	require(cmd, "provider", "namespace", "hybrid-connection")
 	cmd.MarkFlagsRequiredTogether("key-name", "key-variable")
 	return cmd
+}
+
+var (
+	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	pathName     = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$`)
+)
+
+// checkRelay refuses what could never work. It does not repeat the variable's
+// name, which may be the key itself, pasted in the wrong place.
+func checkRelay(r store.Relay) error {
+	switch namespaceErr := (&relay.Client{AllowHosts: []string{r.Namespace}}).Allowed(r.Namespace); {
+	case !isID(r.ProviderID):
+		return usage("--provider is not 1 to 64 characters")
+	case r.SettingID != nil && !isID(*r.SettingID):
+		return usage("--setting is not 1 to 64 characters")
+	case namespaceErr != nil:
+		return usage("--namespace %q is no host name: give contoso.servicebus.windows.net", r.Namespace)
+	case !pathName.MatchString(r.HybridConnection):
+		return usage("--hybrid-connection %q is no path of letters, digits, '.', '-', '_' and '/'", r.HybridConnection)
+	case r.KeyVariable != nil && !variableName.MatchString(*r.KeyVariable):
+		return usage("--key-variable is no name of an environment variable; the key itself does not belong here")
+	}
+	return nil
+}
+
+// isID is what a message may hold as its provider_id or setting_id.
+func isID(s string) bool {
+	n := utf8.RuneCountInString(s)
+	return strings.TrimSpace(s) != "" && n <= 64
 }
 
 func relaysListCommand() *cobra.Command {
