@@ -76,7 +76,7 @@ type Consumer struct {
 	sender sender
 	turns  turns
 
-	receiving   atomic.Bool // the receive link answered last
+	receiving   atomic.Bool // a receive is under way, on a link that has not failed
 	storeAway   atomic.Bool // the database did not answer; receiving pauses
 	secretsTold tellOnce
 

@@ -81,7 +81,7 @@ func (d *delivery) see(ctx context.Context) {
 		d.settle(d.unclaimed(claim)) // SQL knows the answer already, or another attempt is at work
 		return
 	}
-	d.ref = store.Ref{ProviderID: d.in.providerID, ActionID: d.in.actionID, Attempt: claim.Attempt}
+	d.ref = claim.Ref()
 
 	lock := holdLock(d.from, d.message, d.log)
 	defer lock.release() // a panic must not leave it renewing

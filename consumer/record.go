@@ -73,8 +73,8 @@ func (d *delivery) offer(limit time.Duration, write func(context.Context) error)
 func (d *delivery) asOutcome(o outcome, timings relay.Timings) store.Outcome {
 	row := store.Outcome{
 		Ref: d.ref, SequenceNumber: d.in.sequence,
-		Status: o.status, Settlement: o.settlement, Reason: string(o.reason), Description: cutTo(o.detail, maxDescription),
-		Phase: string(o.phase), Error: cutTo(o.detail, maxDescription), Code: o.code, NextRetryAt: o.due,
+		Status: o.status, Settlement: o.settlement, Reason: string(o.reason), Description: o.detail,
+		Phase: string(o.phase), Error: o.detail, Code: o.code, NextRetryAt: o.due,
 		Sent: string(o.sent), Answered: o.answered, Duplicate: o.duplicate, Spent: o.attempted,
 	}
 	if o.attempted {
@@ -87,7 +87,7 @@ func (d *delivery) asOutcome(o outcome, timings relay.Timings) store.Outcome {
 // refuse dead-letters a message that can never be forwarded; the row, where the
 // action can be named, is written first.
 func (d *delivery) refuse(ctx context.Context) {
-	description := cutTo(d.invalid.Error(), maxDescription)
+	description := d.invalid.Error()
 	if d.in.actionID != "" {
 		asking, cancel := context.WithTimeout(ctx, storeLimit)
 		defer cancel()

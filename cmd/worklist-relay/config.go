@@ -155,8 +155,8 @@ func (c *config) check() (faults []string) {
 	if strings.ContainsAny(c.ServiceBusNamespace, "/:@? ") {
 		fault("SERVICEBUS_NAMESPACE %q is no host name: give contoso.servicebus.windows.net", c.ServiceBusNamespace)
 	}
-	if c.ServiceBusConnectionString != "" {
-		if _, err := c.connect(); err != nil {
+	if c.ServiceBusConnectionString != "" || c.ServiceBusNamespace != "" {
+		if _, err := c.connect(); err != nil { // dials nothing
 			fault("%v", err)
 		}
 	}

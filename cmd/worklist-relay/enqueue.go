@@ -152,7 +152,7 @@ func (c config) send(cmd *cobra.Command, list []queued) ([]queued, error) {
 	ctx := cmd.Context()
 	client, err := c.connect()
 	if err != nil {
-		return nil, failure{exitConfig, fmt.Errorf("configuration: %w", err)}
+		return nil, err
 	}
 	defer client.Close(context.WithoutCancel(ctx))
 	sender, err := client.NewSender(c.ServiceBusQueue, nil)

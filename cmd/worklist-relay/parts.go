@@ -49,15 +49,6 @@ func (c config) connect() (*azservicebus.Client, error) {
 	return client, nil
 }
 
-// checkConnect reports a namespace or connection string that can never work.
-func (c config) checkConnect(ctx context.Context) error {
-	client, err := c.connect()
-	if err != nil {
-		return failure{exitConfig, fmt.Errorf("configuration: %w", err)}
-	}
-	return client.Close(ctx)
-}
-
 // entra is the token source for relays without a key; nil where only shared
 // keys are configured.
 func (c config) entra() (relay.TokenSource, error) {

@@ -37,9 +37,6 @@ func runCommand() *cobra.Command {
 func (c config) run(cmd *cobra.Command, migrate bool) error {
 	ctx := cmd.Context()
 	log := c.logger(cmd.ErrOrStderr())
-	if err := c.checkConnect(ctx); err != nil {
-		return err
-	}
 	entra, err := c.entra()
 	if err != nil {
 		return failure{exitConfig, err}
