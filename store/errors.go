@@ -25,6 +25,9 @@ var (
 	// ErrRelayExists says that the provider and setting have a relay already.
 	ErrRelayExists = errors.New("relay exists")
 
+	// ErrNoHealth says that nothing is known of the gateway.
+	ErrNoHealth = errors.New("no health known")
+
 	// ErrStale says that the attempt is no longer the row's own: its claim was
 	// given up, recorded or taken over, or the action has ended.
 	ErrStale = errors.New("stale attempt")
