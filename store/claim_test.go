@@ -174,6 +174,46 @@ func TestReleaseStandsAsBefore(t *testing.T) {
 	})
 }
 
+func TestAbandonKeepsTheEvidence(t *testing.T) {
+	each(t, func(t *testing.T, f fixture) {
+		ctx := context.Background()
+		f.run(message(action1, 1), noListener)
+		f.clock.advance(5 * time.Second)
+		heir := copyOf(message(action1, 1), 2)
+		c := f.claim(heir, store.Claimed)
+		f.mark(c.Ref())
+		now := f.clock.advance(time.Second)
+		if err := f.Abandon(ctx, c.Ref()); err != nil {
+			t.Fatal(err)
+		}
+		a := f.action(action1)
+		same(t, "row", []any{a.Status, a.ClaimedUntil == nil, a.NextRetryAt == nil, a.Attempts, a.HoldsAccession, a.UpdatedAt},
+			[]any{store.Sent, true, true, 2, true, now})
+		left := f.attempts(action1)[1]
+		same(t, "attempt", []any{left.Result, left.Sent, left.Answered, left.EndedAt}, []any{"abandoned", store.SentMaybe, false, now})
+
+		again := f.claim(heir, store.Claimed)
+		same(t, "history", again.History, store.History{MaybeSent: 1, Unanswered: []string{gateway}})
+		if err := f.Abandon(ctx, again.Ref()); err != nil {
+			t.Fatal(err)
+		}
+		f.claim(message(action1, 1), store.Claimed) // whose settlement failed: it neither repeats nor waits
+		f.record(confirmed(c.Ref(), 2))             // the first was acked all the same
+		f.claim(heir, store.AlreadyConfirmed)
+	})
+}
+
+func TestAbandonWithoutAFrame(t *testing.T) {
+	each(t, func(t *testing.T, f fixture) {
+		if err := f.Abandon(context.Background(), f.claim(message(action1, 1), store.Claimed).Ref()); err != nil {
+			t.Fatal(err)
+		}
+		same(t, "status", f.action(action1).Status, store.Pending)
+		same(t, "sent", f.attempts(action1)[0].Sent, store.SentNo)
+		same(t, "history", f.claim(message(action1, 1), store.Claimed).History, store.History{})
+	})
+}
+
 func TestTakeover(t *testing.T) {
 	for _, test := range []struct {
 		name       string

@@ -39,7 +39,7 @@ func TestFenceHolds(t *testing.T) {
 			d.AccessionNumber = w.id
 			w.messages = []store.Delivery{d}
 			r.Repeat(map[string]func(*rapid.T){
-				"deliver": w.deliver, "mark": w.mark, "record": w.record, "release": w.release, "wait": w.wait, "": w.check,
+				"deliver": w.deliver, "mark": w.mark, "record": w.record, "release": w.release, "abandon": w.abandon, "wait": w.wait, "": w.check,
 			})
 		})
 	})
@@ -129,6 +129,18 @@ func (w *world) release(r *rapid.T) {
 		r.Fatal(err)
 	} else if err == nil && w.marked[c.Attempt] {
 		r.Fatalf("attempt %d was released after its mark", c.Attempt)
+	}
+}
+
+func (w *world) abandon(r *rapid.T) {
+	c := w.holder(r)
+	if c == nil {
+		return
+	}
+	before, _ := w.row()
+	err := w.Abandon(context.Background(), c.Ref())
+	if own := before.Attempt == c.Attempt && before.ClaimedUntil != nil; (err == nil) != own || (err != nil && !errors.Is(err, store.ErrStale)) {
+		r.Fatalf("attempt %d of %d: abandon: %v", c.Attempt, before.Attempt, err)
 	}
 }
 

@@ -2,8 +2,11 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/jmoiron/sqlx"
 )
 
 // Ref names one attempt of one action of one provider.
@@ -54,6 +57,38 @@ func (s *Store) Release(ctx context.Context, ref Ref) error {
 	}
 	if err != nil {
 		return fmt.Errorf("release %s: %w", ref.ActionID, err)
+	}
+	return nil
+}
+
+// Abandon gives up a claim whose frame may have been sent: the attempt stays as
+// evidence, and whichever message of the action comes next may begin at once:
+// what was settled before is forgotten. It is [ErrStale] when the attempt is
+// not the row's own any more.
+//
+// Of an attempt that was never marked sent, for which [Store.Release] is meant,
+// it keeps that it had no effect.
+func (s *Store) Abandon(ctx context.Context, ref Ref) error {
+	err := s.write(ctx, func(tx *sqlx.Tx) error {
+		a, err := s.lock(ctx, tx, ref.ProviderID, ref.ActionID)
+		switch {
+		case errors.Is(err, ErrNoAction):
+			return ErrStale
+		case err != nil:
+			return err
+		case a.ClaimedUntil == nil || a.Attempt != ref.Attempt:
+			return ErrStale
+		}
+		now := s.now()
+		if err := a.abandon(ctx, tx, now); err != nil {
+			return err
+		}
+		a.UpdatedAt = now
+		a.forgetSettlement()
+		return save(ctx, tx, a)
+	})
+	if err != nil {
+		return fmt.Errorf("abandon %s: %w", ref.ActionID, err)
 	}
 	return nil
 }

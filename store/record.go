@@ -141,6 +141,13 @@ func (a *Action) settle(o Outcome, now time.Time) {
 	a.SettlementSequence = &o.SequenceNumber
 }
 
+// forgetSettlement makes every message of the action a newcomer: none repeats
+// what was decided for it, and none waits for another.
+func (a *Action) forgetSettlement() {
+	a.NextRetryAt = nil
+	a.Settlement, a.SettlementReason, a.SettlementDescription, a.SettlementSequence = nil, nil, nil, nil
+}
+
 // ended is the attempts row of the outcome.
 func (a *Action) ended(o Outcome, now time.Time) Attempt {
 	end := a.openAttempt(now)

@@ -78,6 +78,12 @@ func TestFence(t *testing.T) {
 				f.t.Fatal(err)
 			}
 		},
+		"abandoned": func(f fixture, ref store.Ref) {
+			f.mark(ref)
+			if err := f.Abandon(ctx, ref); err != nil {
+				f.t.Fatal(err)
+			}
+		},
 		"recorded":  func(f fixture, ref store.Ref) { f.record(noListener(ref, 1)) },
 		"failed":    func(f fixture, ref store.Ref) { f.record(expired(ref, 1)) },
 		"confirmed": func(f fixture, ref store.Ref) { f.record(confirmed(ref, 1)) },
@@ -92,6 +98,7 @@ func TestFence(t *testing.T) {
 				stale := map[string]error{
 					"mark":    f.MarkSent(ctx, ref, gateway, lease),
 					"release": f.Release(ctx, ref),
+					"abandon": f.Abandon(ctx, ref),
 					"record":  f.Record(ctx, late),
 				}
 				for verb, err := range stale {
@@ -123,6 +130,9 @@ func TestFenceKnowsTheProvider(t *testing.T) {
 			}
 			if err := f.Release(ctx, ref); !errors.Is(err, store.ErrStale) {
 				t.Error("release:", err)
+			}
+			if err := f.Abandon(ctx, ref); !errors.Is(err, store.ErrStale) {
+				t.Error("abandon:", err)
 			}
 			if err := f.Record(ctx, confirmed(ref, 1)); !errors.Is(err, store.ErrNoAction) {
 				t.Error("record:", err)
