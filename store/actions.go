@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -103,6 +102,11 @@ var (
 	selectAction = "SELECT " + strings.Join(actionColumns, ", ") + " FROM actions "
 )
 
+// alive reports whether the action is expected to move by itself: an attempt
+// is under way, or its next message is not long overdue. Without either it was
+// given back to the queue a moment ago.
+func (a Action) alive(now time.Time) bool { return !a.final() && now.Sub(a.NextTry()) <= grace }
+
 // insert reports whether the row is new; one that exists is left alone.
 func insert(ctx context.Context, tx *sqlx.Tx, a Action) (bool, error) {
 	result, err := tx.NamedExecContext(ctx, insertAction, a)
@@ -132,104 +136,17 @@ func (s *Store) lockAny(ctx context.Context, tx *sqlx.Tx, actionID string) (a Ac
 	return a.utc(), err
 }
 
+// find reads an action, whosever it is.
+func (s *Store) find(ctx context.Context, actionID string) (a Action, err error) {
+	err = s.db.GetContext(ctx, &a, selectAction+"WHERE action_id = $1", actionID)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrNoAction
+	}
+	return a.utc(), err
+}
+
 // save writes back a row that lock returned.
 func save(ctx context.Context, tx *sqlx.Tx, a Action) error {
 	_, err := tx.NamedExecContext(ctx, updateAction, a)
 	return err
-}
-
-// ActionFilter selects actions. Zero fields select everything.
-type ActionFilter struct {
-	ProviderID      string // "" means every provider: for operators only
-	Status          Status
-	Relay           string // "namespace/path", or the path or its last segments; case does not matter
-	AccessionNumber string
-	ActionID        string
-	Since, Until    time.Time // first received at or after Since, before Until
-	Overdue         time.Time // pending or sent, with the next try before this: stranded
-	Limit           int       // 0 means 100
-}
-
-// Actions lists what the filter selects, newest first.
-func (s *Store) Actions(ctx context.Context, f ActionFilter) ([]Action, error) {
-	query, args := f.query()
-	actions := []Action{}
-	if err := s.db.SelectContext(ctx, &actions, query, args...); err != nil {
-		return nil, fmt.Errorf("list actions: %w", err)
-	}
-	for i := range actions {
-		actions[i] = actions[i].utc()
-	}
-	return actions, nil
-}
-
-func (f ActionFilter) query() (string, []any) {
-	var where []string
-	var args []any
-	add := func(wanted bool, condition string, arg any) {
-		if wanted {
-			args = append(args, arg)
-			where = append(where, strings.ReplaceAll(condition, "$$", fmt.Sprintf("$%d", len(args))))
-		}
-	}
-	add(f.ProviderID != "", "provider_id = $$", f.ProviderID)
-	add(f.Status != "", "status = $$", f.Status)
-	add(f.AccessionNumber != "", "accession_number = $$", f.AccessionNumber)
-	add(f.ActionID != "", "action_id = $$", strings.ToLower(f.ActionID))
-	add(f.Relay != "", `'/' || lower(relay) LIKE $$ ESCAPE '\'`, "%/"+likeLiteral.Replace(strings.ToLower(f.Relay)))
-	add(!f.Since.IsZero(), "received_at >= $$", micro(f.Since))
-	add(!f.Until.IsZero(), "received_at < $$", micro(f.Until))
-	add(!f.Overdue.IsZero(), "status IN ('pending', 'sent') AND COALESCE(claimed_until, next_retry_at, updated_at) < $$", micro(f.Overdue))
-	query := selectAction
-	if len(where) > 0 {
-		query += "WHERE " + strings.Join(where, " AND ")
-	}
-	if f.Limit == 0 {
-		f.Limit = 100
-	}
-	args = append(args, f.Limit)
-	return query + fmt.Sprintf(" ORDER BY received_at DESC, action_id DESC LIMIT $%d", len(args)), args
-}
-
-var likeLiteral = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
-
-// Action returns one action with its ended attempts and its audit entries,
-// both in order, or [ErrNoAction]. An empty provider means any: for operators.
-func (s *Store) Action(ctx context.Context, providerID, actionID string) (Action, []Attempt, []AuditEntry, error) {
-	a, attempts, audit, err := s.action(ctx, providerID, strings.ToLower(actionID))
-	if err != nil {
-		return Action{}, nil, nil, fmt.Errorf("action %s: %w", actionID, err)
-	}
-	return a, attempts, audit, nil
-}
-
-func (s *Store) action(ctx context.Context, providerID, actionID string) (a Action, attempts []Attempt, audit []AuditEntry, err error) {
-	found, err := s.Actions(ctx, ActionFilter{ProviderID: providerID, ActionID: actionID})
-	if err != nil {
-		return a, nil, nil, err
-	}
-	if len(found) == 0 {
-		return a, nil, nil, ErrNoAction
-	}
-	if attempts, err = s.attemptsOf(ctx, actionID); err != nil {
-		return a, nil, nil, err
-	}
-	audit, err = s.auditOf(ctx, actionID)
-	return found[0], attempts, audit, err
-}
-
-// Counts tells how many actions stand at each status, zeros included.
-func (s *Store) Counts(ctx context.Context) (map[Status]int, error) {
-	var rows []struct {
-		Status Status `db:"status"`
-		N      int    `db:"n"`
-	}
-	if err := s.db.SelectContext(ctx, &rows, "SELECT status, count(*) AS n FROM actions GROUP BY status"); err != nil {
-		return nil, fmt.Errorf("count actions: %w", err)
-	}
-	counts := map[Status]int{Pending: 0, Sent: 0, Confirmed: 0, Failed: 0}
-	for _, row := range rows {
-		counts[row.Status] = row.N
-	}
-	return counts, nil
 }

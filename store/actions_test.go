@@ -63,6 +63,14 @@ func TestActionsFilters(t *testing.T) {
 				got += a.ActionID[:1]
 			}
 			same(t, name, got, test.want)
+			test.filter.Limit = 1
+			n, err := f.CountActions(context.Background(), test.filter)
+			if err != nil {
+				t.Fatal(name, err)
+			}
+			if name != "limit" {
+				same(t, name+", counted", n, len(test.want))
+			}
 		}
 	})
 }

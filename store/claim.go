@@ -255,8 +255,7 @@ func (c *Claim) lookAround(ctx context.Context, tx *sqlx.Tx, d Delivery, now tim
 		ORDER BY sequence_number, action_id`, d.ProviderID, d.AccessionNumber, d.ActionID)
 	for i := range near {
 		a := near[i].utc()
-		alive := !a.final() && now.Sub(a.NextTry()) <= grace
-		if c.Earlier == nil && alive && a.SequenceNumber < c.Action.SequenceNumber {
+		if c.Earlier == nil && a.alive(now) && a.SequenceNumber < c.Action.SequenceNumber {
 			c.Earlier = &a
 		}
 		if d.Create && a.HoldsAccession {

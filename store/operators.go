@@ -71,7 +71,7 @@ func (s *Store) Resolve(ctx context.Context, providerID, actionID string, as Sta
 func (s *Store) Withdraw(ctx context.Context, providerID, actionID string, by By) error {
 	return s.amend(ctx, providerID, actionID, by, "withdraw", func(tx *sqlx.Tx, a *Action, _ *AuditEntry, now time.Time) error {
 		if a.Status == Failed {
-			return errEnded
+			return errors.New("action has failed already")
 		}
 		if maybe, err := mayHaveArrived(ctx, tx, a.ActionID); err != nil || maybe {
 			return errors.Join(err, ErrMayHaveArrived)
@@ -80,27 +80,6 @@ func (s *Store) Withdraw(ctx context.Context, providerID, actionID string, by By
 		return nil
 	})
 }
-
-// DeadLettered fails an action whose message the broker dead-lettered on its
-// own, with the broker's reason and description. One that has ended already is
-// left as it is, without an audit entry.
-func (s *Store) DeadLettered(ctx context.Context, providerID, actionID, reason, description string, by By) error {
-	err := s.amend(ctx, providerID, actionID, by, "reconcile", func(_ *sqlx.Tx, a *Action, entry *AuditEntry, now time.Time) error {
-		if a.Status == Failed {
-			return errEnded
-		}
-		entry.Detail = "dead-lettered by the broker: " + reason
-		a.Status, a.FailedAt, a.Reason, a.LastError = Failed, &now, text(reason), text(description)
-		return nil
-	})
-	if errors.Is(err, errEnded) || errors.Is(err, ErrConfirmed) {
-		return nil
-	}
-	return err
-}
-
-// errEnded takes back an amendment of an action that has failed already.
-var errEnded = errors.New("action has failed already")
 
 // amend changes an action from outside its deliveries, with an audit entry. It
 // refuses while a delivery is at work, and never touches a confirmed action. The

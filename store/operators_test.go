@@ -106,34 +106,6 @@ func TestWithdraw(t *testing.T) {
 	})
 }
 
-func TestDeadLettered(t *testing.T) {
-	ctx := context.Background()
-	each(t, func(t *testing.T, f fixture) {
-		f.run(message(action1, 1), noListener)
-		f.run(message(action2, 2), confirmed)
-		report := func(actionID, reason string) {
-			t.Helper()
-			if err := f.DeadLettered(ctx, provider, actionID, reason, "ten deliveries", by); err != nil {
-				t.Fatal(err)
-			}
-		}
-		report(action1, "MaxDeliveryCountExceeded")
-		a := f.action(action1)
-		same(t, "row", []string{string(a.Status), value(a.Reason), value(a.LastError)}, []string{"failed", "MaxDeliveryCountExceeded", "ten deliveries"})
-		entry := f.audit(action1)[0]
-		same(t, "audit", []string{entry.Who, entry.Verb, entry.Why, entry.Detail},
-			[]string{"ada", "reconcile", "ticket 42", "dead-lettered by the broker: MaxDeliveryCountExceeded"})
-
-		// What has ended stays as it is, and nobody is told of it.
-		before := []store.Action{a, f.action(action2)}
-		f.clock.advance(time.Second)
-		report(action1, "TTLExpiredException")
-		report(action2, "TTLExpiredException")
-		same(t, "rows", []store.Action{f.action(action1), f.action(action2)}, before)
-		same(t, "audit entries", []int{len(f.audit(action1)), len(f.audit(action2))}, []int{1, 0})
-	})
-}
-
 func TestOperatorsAreRefused(t *testing.T) {
 	ctx := context.Background()
 	each(t, func(t *testing.T, f fixture) {
@@ -141,7 +113,6 @@ func TestOperatorsAreRefused(t *testing.T) {
 			"reopen":   func(p, a string) error { return f.Reopen(ctx, p, a, "", by) },
 			"resolve":  func(p, a string) error { return f.Resolve(ctx, p, a, store.Failed, by) },
 			"withdraw": func(p, a string) error { return f.Withdraw(ctx, p, a, by) },
-			"reported": func(p, a string) error { return f.DeadLettered(ctx, p, a, "r", "d", by) },
 		}
 		f.run(message(action1, 1), confirmed)
 		f.claim(message(action2, 2), store.Claimed)
@@ -157,9 +128,6 @@ func TestOperatorsAreRefused(t *testing.T) {
 				{"", action2, store.ErrNoAction},
 				{provider, action3, store.ErrNoAction},
 			} {
-				if name == "reported" && errors.Is(test.want, store.ErrConfirmed) {
-					test.want = nil // there is nothing to refuse
-				}
 				if err := verb(test.provider, test.action); !errors.Is(err, test.want) {
 					t.Errorf("%s: %v, want %v", name, err, test.want)
 				}

@@ -185,7 +185,18 @@ func (s *Store) RecordInvalid(ctx context.Context, i Invalid) error {
 	if i.ActionID == "" {
 		return errors.New("record invalid message: no action id")
 	}
-	now := s.now()
+	err := s.write(ctx, func(tx *sqlx.Tx) error {
+		_, err := insert(ctx, tx, i.failedRow(s.now()))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("record invalid message of %s: %w", i.ActionID, err)
+	}
+	return nil
+}
+
+// failedRow is the row of an action of which nothing else is known.
+func (i Invalid) failedRow(now time.Time) Action {
 	row := Action{
 		ActionID: i.ActionID, ActionType: short(i.ActionType), ProviderID: short(i.ProviderID),
 		AccessionNumber: short(i.AccessionNumber), SequenceNumber: i.SequenceNumber,
@@ -196,14 +207,7 @@ func (s *Store) RecordInvalid(ctx context.Context, i Invalid) error {
 		row.SettingID = &setting
 	}
 	row.settle(Outcome{SequenceNumber: i.SequenceNumber, Status: Failed, Settlement: DeadLetter, Reason: i.Reason, Description: i.Description}, now)
-	err := s.write(ctx, func(tx *sqlx.Tx) error {
-		_, err := insert(ctx, tx, row)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("record invalid message of %s: %w", i.ActionID, err)
-	}
-	return nil
+	return row
 }
 
 // short is an identifier from a message that did not validate.
