@@ -40,9 +40,8 @@ type message struct {
 	token       amqp.UUID // of the lock, as its delivery tag
 	lockedUntil time.Time
 
-	deadline      time.Time // meaningful while deadlineIndex >= 0
-	deadlineIndex int       // in queue.deadlines
-	readyIndex    int       // in queue.ready
+	alarm      alarm // of its deadline
+	readyIndex int   // in the heap of deliverable messages; -1: not deliverable
 }
 
 // delivery is a copy of what a receiver is to see of a message, taken under the queue's mutex and encoded outside it.
@@ -136,7 +135,8 @@ func isServiceAnnotation(key any) bool {
 
 // newMessage takes over a message that was sent. The scheduled time is zero unless the sender set one.
 func newMessage(content amqp.Message, size int) *message {
-	m := &message{content: &content, size: size, deadlineIndex: -1, readyIndex: -1}
+	m := &message{content: &content, size: size, readyIndex: -1}
+	m.alarm = alarm{index: -1, owner: m}
 	kept := content.Annotations[:0]
 	for _, e := range content.Annotations {
 		if name, _ := amqp.Text(e.Key); name == string(annotationScheduled) {

@@ -32,33 +32,6 @@ func (h *bySequence) Pop() any {
 	return m
 }
 
-// byDeadline is a heap (container/heap) of messages that have a deadline; the next one is first.
-type byDeadline []*message
-
-func (h byDeadline) Len() int           { return len(h) }
-func (h byDeadline) Less(i, j int) bool { return h[i].deadline.Before(h[j].deadline) }
-func (h byDeadline) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].deadlineIndex, h[j].deadlineIndex = i, j
-}
-
-// Push is heap.Interface's: call heap.Push.
-func (h *byDeadline) Push(x any) {
-	m := x.(*message)
-	m.deadlineIndex = len(*h)
-	*h = append(*h, m)
-}
-
-// Pop is heap.Interface's: call heap.Pop.
-func (h *byDeadline) Pop() any {
-	last := len(*h) - 1
-	m := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
-	m.deadlineIndex = -1
-	return m
-}
-
 // ledger holds all messages of a queue in the order of their sequence numbers. Adding at the end and removing cost O(log n)
 // together; adding in between, which only dead-lettering out of order does, moves the entries behind it.
 type ledger struct {

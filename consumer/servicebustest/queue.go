@@ -124,28 +124,7 @@ func (q *queue) move(m *message, to messageState, deadline time.Time) {
 		delete(q.locked, m.token)
 	}
 	m.state = to
-	q.setDeadline(m, deadline)
-}
-
-func (q *queue) setDeadline(m *message, deadline time.Time) {
-	m.deadline = deadline
-	switch {
-	case deadline.IsZero():
-		if m.deadlineIndex >= 0 {
-			heap.Remove(&q.deadlines, m.deadlineIndex)
-		}
-		return
-	case m.deadlineIndex >= 0:
-		heap.Fix(&q.deadlines, m.deadlineIndex)
-	default:
-		heap.Push(&q.deadlines, m)
-	}
-	if m.deadlineIndex == 0 && (q.armed.IsZero() || deadline.Before(q.armed)) {
-		select {
-		case q.rearm <- struct{}{}:
-		default:
-		}
-	}
+	q.setAlarm(&m.alarm, deadline)
 }
 
 // remove takes a message out of the queue for good.
@@ -205,67 +184,4 @@ func (q *queue) leave(c *consumer) {
 	if len(q.ready) > 0 {
 		q.wakeOne()
 	}
-}
-
-// run moves messages on when their deadlines pass. It returns when stop is closed.
-func (q *queue) run(stop <-chan struct{}) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-stop:
-			return
-		case <-q.rearm:
-		case <-timer.C:
-		}
-		if next := q.passDeadlines(time.Now()); !next.IsZero() {
-			timer.Reset(time.Until(next))
-		}
-	}
-}
-
-// passDeadlines handles every deadline that has passed and returns the next, zero if there is none.
-func (q *queue) passDeadlines(now time.Time) time.Time {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for len(q.deadlines) > 0 && !q.deadlines[0].deadline.After(now) {
-		m := q.deadlines[0]
-		switch m.state {
-		case stateActive:
-			q.expire(m, now)
-		case stateLocked:
-			q.failDelivery(m, now)
-		case stateScheduled:
-			q.renumber(m)
-			q.activate(m, now)
-		case stateDeferred:
-			q.setDeadline(m, time.Time{})
-		}
-	}
-	q.armed = time.Time{}
-	if len(q.deadlines) > 0 {
-		q.armed = q.deadlines[0].deadline
-	}
-	return q.armed
-}
-
-// renumber gives a scheduled message the sequence number that it has from its activation on: it queues behind what came before.
-func (q *queue) renumber(m *message) {
-	q.all.remove(m)
-	q.sequence++
-	m.sequence = q.sequence
-	q.all.add(m)
-}
-
-func expired(m *message, now time.Time) bool {
-	return !m.expires.IsZero() && !m.expires.After(now)
-}
-
-// expire ends a message whose time to live has run out: it moves to the dead-letter queue if the queue says so, else it vanishes.
-func (q *queue) expire(m *message, now time.Time) {
-	if q.dead == nil || !q.settings.DeadLetteringOnExpiration {
-		q.remove(m)
-		return
-	}
-	q.deadLetter(m, now, "TTLExpiredException", "The message expired and was dead lettered.", nil)
 }

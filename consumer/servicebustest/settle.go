@@ -121,7 +121,7 @@ func (q *queue) renew(tokens []amqp.UUID, now time.Time) ([]time.Time, error) {
 	for i, m := range held {
 		until[i] = now.Add(q.settings.LockDuration)
 		m.lockedUntil = until[i]
-		q.setDeadline(m, until[i])
+		q.setAlarm(&m.alarm, until[i])
 	}
 	return until, nil
 }
