@@ -17,7 +17,6 @@ type node struct {
 const (
 	addressTokens    = "$cbs"
 	managementSuffix = "/$management"
-	sessionFilter    = "com.microsoft:session-filter"
 )
 
 // attach answers a link's attach, with a refusal if there is a reason for one (section 2.6.3).
@@ -25,7 +24,12 @@ func (s *session) attach(p *amqp.Attach) *amqp.Error {
 	if s.in[p.Handle] != nil || s.out[p.Handle] != nil || s.detached[p.Handle] {
 		return &amqp.Error{Condition: "amqp:session:handle-in-use", Description: "the handle is in use"}
 	}
-	n, reason := s.conn.resolve(p, time.Now())
+	now := time.Now()
+	wish, reason := parseWish(p, now)
+	n := node{}
+	if reason == nil {
+		n, reason = s.conn.resolve(p, wish != nil, now)
+	}
 	if reason != nil {
 		s.refuse(p, reason)
 		return nil
@@ -41,20 +45,30 @@ func (s *session) attach(p *amqp.Attach) *amqp.Error {
 	if answer.Target == nil {
 		answer.Target = &amqp.Target{}
 	}
-	s.send(answer)
-	if p.Role == amqp.RoleSender {
+	switch {
+	case p.Role == amqp.RoleSender:
+		s.send(answer)
 		s.in[p.Handle] = newInbound(s, p, n)
 		s.in[p.Handle].sendCredit()
-		return nil
+	case wish == nil:
+		s.send(answer)
+		s.out[p.Handle] = newOutbound(s, p, n)
+	default:
+		s.out[p.Handle] = newOutbound(s, p, n)
+		s.out[p.Handle].askSession(answer, wish, now)
 	}
-	s.out[p.Handle] = newOutbound(s, p, n)
 	return nil
 }
 
 // refuse attaches a link without a terminus and detaches it at once.
 func (s *session) refuse(p *amqp.Attach, reason *fault) {
-	s.send(&amqp.Attach{Name: p.Name, Handle: p.Handle, Role: !p.Role, SenderSettle: p.SenderSettle, ReceiverSettle: p.ReceiverSettle})
+	s.send(withoutTerminus(p, !p.Role))
 	s.expel(p.Handle, reason)
+}
+
+// withoutTerminus is the answer to an attach that is about to be refused.
+func withoutTerminus(p *amqp.Attach, role amqp.Role) *amqp.Attach {
+	return &amqp.Attach{Name: p.Name, Handle: p.Handle, Role: role, SenderSettle: p.SenderSettle, ReceiverSettle: p.ReceiverSettle}
 }
 
 // steal detaches a link of the same name and direction on this connection: a name stands for one link (section 2.6.1).
@@ -75,8 +89,8 @@ func (c *conn) steal(name string, role amqp.Role) {
 }
 
 // resolve finds what a link wants to be attached to and whether it may be.
-func (c *conn) resolve(p *amqp.Attach, now time.Time) (node, *fault) {
-	address, filter := "", false
+func (c *conn) resolve(p *amqp.Attach, inSession bool, now time.Time) (node, *fault) {
+	address := ""
 	switch {
 	case p.Role == amqp.RoleSender && p.Target != nil:
 		if p.Target.Coordinator {
@@ -85,7 +99,6 @@ func (c *conn) resolve(p *amqp.Attach, now time.Time) (node, *fault) {
 		address = p.Target.Address
 	case p.Role == amqp.RoleReceiver && p.Source != nil:
 		address = p.Source.Address
-		filter = hasKey(p.Source.Filter, sessionFilter)
 	}
 	path := entityPath(address)
 	if strings.EqualFold(path, addressTokens) {
@@ -103,12 +116,11 @@ func (c *conn) resolve(p *amqp.Attach, now time.Time) (node, *fault) {
 	case n.queue.isDisabled():
 		return n, errDisabled
 	}
-	return n, n.admits(p.Role, filter)
+	return n, n.admits(p.Role, inSession)
 }
 
 // admits checks what depends on the kind of queue.
-func (n node) admits(role amqp.Role, filter bool) *fault {
-	sessions := n.queue.dead != nil && n.queue.settings.RequiresSession // dead-letter queues know no sessions
+func (n node) admits(role amqp.Role, inSession bool) *fault {
 	switch {
 	case n.management:
 		return nil
@@ -116,11 +128,9 @@ func (n node) admits(role amqp.Role, filter bool) *fault {
 		return &fault{condition: "amqp:not-allowed", code: 400, text: "messages cannot be sent to a dead-letter queue"}
 	case role == amqp.RoleSender:
 		return nil
-	case filter && !sessions:
+	case inSession && !n.queue.sessionful():
 		return errNotSessionful
-	case filter:
-		return errNotImplemented("receiving from a session")
-	case sessions:
+	case !inSession && n.queue.sessionful():
 		return errSessionRequired
 	}
 	return nil
@@ -153,13 +163,4 @@ func cutSuffixFold(s, suffix string) (string, bool) {
 		return s, false
 	}
 	return s[:at], true
-}
-
-func hasKey(m amqp.Map, key string) bool {
-	for _, e := range m {
-		if name, ok := amqp.Text(e.Key); ok && name == key {
-			return true
-		}
-	}
-	return false
 }

@@ -72,11 +72,12 @@ func (c *conn) serve() {
 	err := c.read()
 
 	c.mu.Lock()
-	for _, s := range c.sessions {
-		s.end()
-	}
 	var reason *amqp.Error
-	if errors.As(err, &reason) {
+	faulty := errors.As(err, &reason)
+	for _, s := range c.sessions {
+		s.end(err == nil || faulty)
+	}
+	if faulty {
 		c.send(0, &amqp.Close{Err: reason})
 	}
 	c.ending = true
@@ -154,7 +155,7 @@ func (c *conn) pass(s *session, p amqp.Performative) {
 		reason = s.handle(p)
 	}
 	if !s.ended && (ends || reason != nil) {
-		s.end()
+		s.end(true)
 		c.send(s.channel, &amqp.End{Err: reason})
 	}
 }

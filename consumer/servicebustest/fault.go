@@ -28,6 +28,12 @@ var (
 	errPropertyTooLong = &fault{"com.microsoft:argument-error", 400, "an application property is longer than 32767 bytes"}
 	errSessionRequired = &fault{"amqp:not-allowed", 400, "the entity requires sessions: a receiver without a session cannot be created on it"}
 	errNotSessionful   = &fault{"amqp:not-allowed", 400, "the entity does not require sessions: a session receiver cannot be created on it"}
+	errSessionMissing  = &fault{"amqp:not-allowed", 400, "the message has no session id: an entity that requires sessions takes only messages that have one"}
+	errSessionTooLong  = &fault{"com.microsoft:argument-error", 400, "the session id is longer than 128 characters"}
+	errSessionMessage  = &fault{"amqp:not-allowed", 400, "a message of a session is locked with its session: renew the session lock"}
+	errSessionLockLost = &fault{"com.microsoft:session-lock-lost", 410, "the session lock has expired or was never held: accept the session again"}
+	errSessionLocked   = &fault{"com.microsoft:session-cannot-be-locked", 409, "the requested session cannot be accepted: another receiver has locked it"}
+	errNoSession       = &fault{"com.microsoft:timeout", 408, "no session became available within the time allotted"}
 	errUnauthorized    = &fault{"amqp:unauthorized-access", 401, "unauthorized access: the connection has no valid token for the entity"}
 )
 

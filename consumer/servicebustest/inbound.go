@@ -105,6 +105,9 @@ func (l *inbound) accept(payload []byte, format uint32, now time.Time) error {
 		return errServerBusy
 	}
 	messages, err := unpack(payload, format)
+	if err == nil {
+		err = l.node.queue.admit(messages)
+	}
 	if err != nil {
 		return err
 	}

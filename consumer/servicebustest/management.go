@@ -6,8 +6,17 @@ import (
 	"github.com/worklist-relay/worklist-relay/consumer/servicebustest/internal/amqp"
 )
 
+// call is one request to a queue's management node.
+type call struct {
+	queue *queue
+	args  amqp.Map
+	now   time.Time
+	named bool      // the request names a link
+	link  *consumer // that link; nil if it is not attached to the queue on this connection
+}
+
 // operation is one operation of a management node. It returns the body of the answer, nil for none.
-type operation func(q *queue, args amqp.Map, now time.Time) (amqp.Map, error)
+type operation func(call) (amqp.Map, error)
 
 var operations = map[string]operation{
 	"com.microsoft:peek-message":               peekMessage,
@@ -16,6 +25,10 @@ var operations = map[string]operation{
 	"com.microsoft:update-disposition":         updateDisposition,
 	"com.microsoft:schedule-message":           scheduleMessage,
 	"com.microsoft:cancel-scheduled-message":   cancelScheduledMessage,
+	"com.microsoft:renew-session-lock":         renewSessionLock,
+	"com.microsoft:get-session-state":          getSessionState,
+	"com.microsoft:set-session-state":          setSessionState,
+	"com.microsoft:get-message-sessions":       getMessageSessions,
 }
 
 // mostPeeked bounds one answer to a peek, in messages; maxPeekedBytes bounds it in bytes, the first message excepted.
@@ -24,26 +37,32 @@ const (
 	maxPeekedBytes = 256 << 10
 )
 
-func peekMessage(q *queue, args amqp.Map, _ time.Time) (amqp.Map, error) {
-	from, ok := args.Get("from-sequence-number").(int64)
-	count, ok2 := args.Get("message-count").(int32)
+func peekMessage(c call) (amqp.Map, error) {
+	from, ok := c.args.Get("from-sequence-number").(int64)
+	count, ok2 := c.args.Get("message-count").(int32)
 	if !ok || !ok2 || count < 1 {
 		return nil, errBadRequest("peek-message needs a from-sequence-number and a message-count above 0")
 	}
-	if q.dead != nil && q.settings.RequiresSession {
-		return nil, errSessionRequired
+	holder, err := c.session()
+	if err != nil {
+		return nil, err
 	}
-	return encoded(q.peek(from, min(int(count), mostPeeked), maxPeekedBytes), false), nil
+	seen, err := c.queue.peek(holder, c.now, from, min(int(count), mostPeeked), maxPeekedBytes)
+	return encoded(seen, false), err
 }
 
-func receiveBySequenceNumber(q *queue, args amqp.Map, now time.Time) (amqp.Map, error) {
-	sequences, ok := elements[int64](args.Get("sequence-numbers"))
-	mode, ok2 := args.Get("receiver-settle-mode").(uint32)
+func receiveBySequenceNumber(c call) (amqp.Map, error) {
+	sequences, ok := elements[int64](c.args.Get("sequence-numbers"))
+	mode, ok2 := c.args.Get("receiver-settle-mode").(uint32)
 	if !ok || !ok2 || len(sequences) == 0 {
 		return nil, errBadRequest("receive-by-sequence-number needs sequence-numbers and a receiver-settle-mode")
 	}
+	holder, err := c.session()
+	if err != nil {
+		return nil, err
+	}
 	settled := mode == uint32(amqp.ReceiverFirst)
-	taken, err := q.takeDeferred(sequences, now, settled)
+	taken, err := c.queue.takeDeferred(holder, sequences, c.now, settled)
 	if err != nil {
 		return nil, err
 	}
@@ -66,12 +85,12 @@ func encoded(deliveries []delivery, withToken bool) amqp.Map {
 	return amqp.Map{{Key: "messages", Value: messages}}
 }
 
-func renewLock(q *queue, args amqp.Map, now time.Time) (amqp.Map, error) {
-	tokens, err := lockTokens(args)
+func renewLock(c call) (amqp.Map, error) {
+	tokens, err := lockTokens(c.args)
 	if err != nil {
 		return nil, err
 	}
-	until, err := q.renew(tokens, now)
+	until, err := c.queue.renew(tokens, c.now)
 	if err != nil {
 		return nil, err
 	}
@@ -102,34 +121,34 @@ var dispositions = map[string]settlement{
 	"suspended": settleDeadLetter,
 }
 
-func updateDisposition(q *queue, args amqp.Map, now time.Time) (amqp.Map, error) {
-	tokens, err := lockTokens(args)
+func updateDisposition(c call) (amqp.Map, error) {
+	tokens, err := lockTokens(c.args)
 	if err != nil {
 		return nil, err
 	}
-	status, _ := amqp.Text(args.Get("disposition-status"))
+	status, _ := amqp.Text(c.args.Get("disposition-status"))
 	how, known := dispositions[status]
 	if !known {
 		return nil, errBadRequest("disposition-status " + status + " is not known")
 	}
-	properties, _ := args.Get("properties-to-modify").(amqp.Map)
+	properties, _ := c.args.Get("properties-to-modify").(amqp.Map)
 	if how == settleDeadLetter {
 		for key, argument := range map[string]string{propertyReason: "deadletter-reason", propertyDescription: "deadletter-description"} {
-			if text, _ := amqp.Text(args.Get(argument)); text != "" {
+			if text, _ := amqp.Text(c.args.Get(argument)); text != "" {
 				properties = properties.Set(key, text)
 			}
 		}
 	}
 	for _, token := range tokens {
-		if err := q.settle(token, how, properties, now); err != nil {
+		if err := c.queue.settle(token, how, properties, c.now); err != nil {
 			return nil, err
 		}
 	}
 	return amqp.Map{}, nil
 }
 
-func scheduleMessage(q *queue, args amqp.Map, now time.Time) (amqp.Map, error) {
-	entries, _ := args.Get("messages").(amqp.List)
+func scheduleMessage(c call) (amqp.Map, error) {
+	entries, _ := c.args.Get("messages").(amqp.List)
 	messages := make([]*message, len(entries))
 	total := 0
 	for i, e := range entries {
@@ -142,27 +161,30 @@ func scheduleMessage(q *queue, args amqp.Map, now time.Time) (amqp.Map, error) {
 		if err != nil {
 			return nil, err
 		}
-		if total += len(bytes); total > q.settings.MaxMessageBytes {
-			return nil, errTooLarge(total, q.settings.MaxMessageBytes)
+		if total += len(bytes); total > c.queue.settings.MaxMessageBytes {
+			return nil, errTooLarge(total, c.queue.settings.MaxMessageBytes)
 		}
 		messages[i] = m
 	}
-	if len(messages) == 0 || q.dead == nil {
+	if len(messages) == 0 || c.queue.dead == nil {
 		return nil, errBadRequest("schedule-message needs messages, and a queue that is no dead-letter queue")
 	}
+	if err := c.queue.admit(messages); err != nil {
+		return nil, err
+	}
 	sequences := make(amqp.Array, len(messages))
-	for i, sequence := range q.send(now, messages...) {
+	for i, sequence := range c.queue.send(c.now, messages...) {
 		sequences[i] = sequence
 	}
 	return amqp.Map{{Key: "sequence-numbers", Value: sequences}}, nil
 }
 
-func cancelScheduledMessage(q *queue, args amqp.Map, _ time.Time) (amqp.Map, error) {
-	sequences, ok := elements[int64](args.Get("sequence-numbers"))
+func cancelScheduledMessage(c call) (amqp.Map, error) {
+	sequences, ok := elements[int64](c.args.Get("sequence-numbers"))
 	if !ok {
 		return nil, errBadRequest("cancel-scheduled-message needs sequence-numbers")
 	}
-	if err := q.cancel(sequences); err != nil {
+	if err := c.queue.cancel(sequences); err != nil {
 		return nil, err
 	}
 	return amqp.Map{}, nil

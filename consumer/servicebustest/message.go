@@ -37,8 +37,10 @@ type message struct {
 	expires      time.Time // zero: never
 	deadLettered string    // the queue it was dead-lettered from; empty outside dead-letter queues
 
+	group *group // nil without sessions, and in a dead-letter queue
+
 	token       amqp.UUID // of the lock, as its delivery tag
-	lockedUntil time.Time
+	lockedUntil time.Time // in a session: see lockEnd
 
 	alarm      alarm // of its deadline
 	readyIndex int   // in the heap of deliverable messages; -1: not deliverable
@@ -62,9 +64,17 @@ type delivery struct {
 func (m *message) delivery() delivery {
 	return delivery{
 		content: m.content, sequence: m.sequence, original: m.original, state: m.state, deliveries: m.deliveries,
-		enqueued: m.enqueued, scheduled: m.scheduled, lockedUntil: m.lockedUntil, expires: m.expires,
+		enqueued: m.enqueued, scheduled: m.scheduled, lockedUntil: m.lockEnd(), expires: m.expires,
 		deadLettered: m.deadLettered, token: m.token,
 	}
+}
+
+// lockEnd returns until when a locked message is locked: with its session, if it has one.
+func (m *message) lockEnd() time.Time {
+	if m.group != nil {
+		return m.group.lockedUntil
+	}
+	return m.lockedUntil
 }
 
 // append encodes the message as the service sends it: with its own header and annotations, and the rest as it came.

@@ -9,13 +9,15 @@ import (
 
 // outbound is a link on which the client receives: messages of a queue, or answers to requests. conn.mu guards it, but for isDue.
 type outbound struct {
-	session  *session
-	name     string
-	handle   uint32
-	node     node
-	address  string // the client's name for its end; requests name it to be answered here
-	settled  bool   // messages are sent settled: receive and delete
-	consumer consumer
+	session   *session
+	name      string
+	handle    uint32
+	node      node
+	address   string // the client's name for its end; requests name it to be answered here
+	settled   bool   // messages are sent settled: receive and delete
+	consumer  consumer
+	inSession bool         // receives from a session, or waits for one
+	answer    *amqp.Attach // to be sent once there is a session; nil: it was sent
 
 	credit  uint32
 	sent    uint32 // the link's delivery-count
@@ -39,9 +41,17 @@ func newOutbound(s *session, p *amqp.Attach, n node) *outbound {
 // serves reports whether the link gets the messages of its queue, not answers.
 func (l *outbound) serves() bool { return l.node.queue != nil && !l.node.management }
 
-func (l *outbound) leave() {
-	if l.serves() {
-		l.node.queue.leave(&l.consumer)
+// leave ends what the link has to do with its queue. A session is given back if the client has ended the link, or has been told
+// of its end; if the connection was cut, the session stays locked until its lock runs out, as in the service.
+func (l *outbound) leave(told bool) {
+	switch q := l.node.queue; {
+	case !l.serves():
+	case l.inSession && told:
+		q.leaveSession(&l.consumer, time.Now())
+	case l.inSession:
+		q.quitWaiting(&l.consumer)
+	default:
+		q.leave(&l.consumer)
 	}
 }
 
@@ -70,6 +80,9 @@ func (l *outbound) pump(now time.Time) {
 	if l.session.out[l.handle] != l {
 		return // detached since it was put on the list
 	}
+	if l.inSession && !l.checkSession(now) {
+		return
+	}
 	empty := false
 	for !empty && l.sendPartial() && l.credit > 0 && len(l.session.conn.out) <= maxUnsent {
 		empty = !l.sendNext(now)
@@ -83,7 +96,7 @@ func (l *outbound) pump(now time.Time) {
 		l.session.conn.stayDue(l)
 	}
 	switch {
-	case !l.serves():
+	case !l.serves() || l.inSession:
 	case l.credit == 0:
 		l.node.queue.leave(&l.consumer)
 	case !empty:

@@ -14,6 +14,8 @@ import (
 // queue is one queue or one dead-letter queue: its messages, their states and the moves between them. It knows nothing of links
 // and frames; consumers wait here and are woken when there may be something for them.
 //
+// The messages of a session queue are delivered session by session: see group.go and grouplock.go.
+//
 // Locks are taken in this order: conn.mu, then the mutex of a queue, then that of its dead-letter queue, then conn.dirtyMu.
 type queue struct {
 	name     string // as configured; a dead-letter queue's ends in /$DeadLetterQueue
@@ -32,6 +34,7 @@ type queue struct {
 	armed     time.Time // what run waits for; zero: for rearm only
 	locked    map[amqp.UUID]*message
 	waiting   list.List // of *consumer, longest first
+	sessions  sessions
 	history   history
 	counts    [stateCount]int
 	bytes     int
@@ -39,8 +42,13 @@ type queue struct {
 
 // consumer is one receiving link as its queue sees it.
 type consumer struct {
-	wake    func()        // called with the queue's mutex held: must not block or call the queue
-	element *list.Element // in queue.waiting while it waits; guarded by the queue's mutex
+	wake func() // called with the queue's mutex held: must not block or call the queue
+
+	// The queue's mutex guards all below.
+	element *list.Element // in queue.waiting, or in sessions.wanted, while it waits
+	group   *group        // the session it was granted; nil without sessions
+	timeout alarm         // of its waiting for a session
+	refused *fault        // why it was granted no session
 }
 
 const deadLetterSuffix = "/$DeadLetterQueue"
@@ -56,7 +64,7 @@ func newQueue(settings Queue) *queue {
 func emptyQueue(name string, settings Queue) *queue {
 	return &queue{
 		name: name, settings: settings, rearm: make(chan struct{}, 1), locked: make(map[amqp.UUID]*message),
-		history: newHistory(settings.DuplicateDetectionWindow),
+		history: newHistory(settings.DuplicateDetectionWindow), sessions: sessions{byID: make(map[string]*group)},
 	}
 }
 
@@ -76,6 +84,7 @@ func (q *queue) send(now time.Time, messages ...*message) []int64 {
 		q.bytes += m.size
 		q.all.add(m)
 		q.counts[m.state]++
+		q.join(m)
 		if m.scheduled.After(now) {
 			q.move(m, stateScheduled, m.scheduled)
 		} else {
@@ -101,8 +110,20 @@ func (q *queue) activate(m *message, now time.Time) {
 // offer makes a message deliverable and wakes a consumer for it.
 func (q *queue) offer(m *message) {
 	q.move(m, stateActive, m.expires)
-	heap.Push(&q.ready, m)
+	heap.Push(q.readyWith(m), m)
+	if m.group != nil {
+		q.review(m.group)
+		return
+	}
 	q.wakeOne()
+}
+
+// readyWith returns the heap that a message lies in while it is deliverable.
+func (q *queue) readyWith(m *message) *bySequence {
+	if m.group != nil {
+		return &m.group.ready
+	}
+	return &q.ready
 }
 
 func (q *queue) wakeOne() {
@@ -118,10 +139,11 @@ func (q *queue) move(m *message, to messageState, deadline time.Time) {
 	q.counts[m.state]--
 	q.counts[to]++
 	if m.readyIndex >= 0 {
-		heap.Remove(&q.ready, m.readyIndex)
+		heap.Remove(q.readyWith(m), m.readyIndex)
 	}
 	if m.state == stateLocked {
 		delete(q.locked, m.token)
+		m.group.unlocked(m)
 	}
 	m.state = to
 	q.setAlarm(&m.alarm, deadline)
@@ -133,6 +155,7 @@ func (q *queue) remove(m *message) {
 	q.counts[m.state]--
 	q.bytes -= m.size
 	q.all.remove(m)
+	q.part(m)
 }
 
 // take returns the next deliverable message: locked, or removed if settled is true. Without one it returns false and has c wait:
@@ -140,24 +163,38 @@ func (q *queue) remove(m *message) {
 func (q *queue) take(c *consumer, now time.Time, settled bool) (delivery, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if c.group != nil {
+		return q.takeFromSession(c, now, settled)
+	}
 	if len(q.ready) == 0 {
 		if c.element == nil {
 			c.element = q.waiting.PushBack(c)
 		}
 		return delivery{}, false
 	}
-	m := q.ready[0]
-	if settled {
-		q.remove(m)
-	} else {
-		q.lock(m, now)
-	}
-	return m.delivery(), true
+	return q.deliver(q.ready[0], now, settled), true
 }
 
+// deliver locks a message, or removes it if settled is true, and returns what the receiver is to see of it.
+func (q *queue) deliver(m *message, now time.Time, settled bool) delivery {
+	if settled {
+		d := m.delivery()
+		q.remove(m)
+		return d
+	}
+	q.lock(m, now)
+	return m.delivery()
+}
+
+// lock locks a message for the lock duration; in a session, for as long as the session is.
 func (q *queue) lock(m *message, now time.Time) {
-	m.lockedUntil = now.Add(q.settings.LockDuration)
-	q.move(m, stateLocked, m.lockedUntil)
+	if m.group != nil {
+		q.move(m, stateLocked, time.Time{})
+		m.group.locked[m] = struct{}{}
+	} else {
+		m.lockedUntil = now.Add(q.settings.LockDuration)
+		q.move(m, stateLocked, m.lockedUntil)
+	}
 	// A token is no secret: it names a lock among the locks of one queue.
 	binary.BigEndian.PutUint64(m.token[:8], rand.Uint64())
 	binary.BigEndian.PutUint64(m.token[8:], rand.Uint64())
@@ -173,7 +210,7 @@ func (q *queue) pass() {
 	}
 }
 
-// leave ends a consumer's waiting. What it has locked stays locked until the locks run out, as in the service.
+// leave ends a consumer's waiting for messages. What it has locked stays locked until the locks run out, as in the service.
 func (q *queue) leave(c *consumer) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

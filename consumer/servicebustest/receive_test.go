@@ -3,7 +3,6 @@ package servicebustest_test
 import (
 	"context"
 	"errors"
-	"strings"
 	"testing"
 	"time"
 
@@ -118,12 +117,6 @@ func TestReceiving(t *testing.T) {
 			must(t, err)
 			if len(messages) != 0 {
 				t.Errorf("peeked %d messages", len(messages))
-			}
-		}},
-		{name: "a session of a session queue is not implemented", queue: servicebustest.Queue{RequiresSession: true}, prove: func(t *testing.T, r *rig) {
-			_, err := r.client.AcceptSessionForQueue(r.ctx, queueName, "one", nil)
-			if err == nil || !strings.Contains(err.Error(), "amqp:not-implemented") {
-				t.Errorf("error %v", err)
 			}
 		}},
 		{name: "a plain queue has no sessions", prove: func(t *testing.T, r *rig) {

@@ -91,17 +91,34 @@ func (c *conn) answerRequest(q *queue, payload []byte, now time.Time) error {
 		return err
 	}
 	args, _ := r.body.(amqp.Map)
-	body, err := c.perform(q, r.text("operation"), args, now)
+	body, err := c.perform(r.text("operation"), call{
+		queue: q, args: args, now: now, named: r.text(associatedLink) != "", link: c.consumerNamed(r.text(associatedLink), q),
+	})
 	return c.answer(r, managementStatus, body, err)
 }
 
-func (c *conn) perform(q *queue, operation string, args amqp.Map, now time.Time) (amqp.Map, error) {
+func (c *conn) perform(operation string, call call) (amqp.Map, error) {
 	run, known := operations[operation]
 	switch {
-	case c.server.faults.throttled.is(now):
+	case c.server.faults.throttled.is(call.now):
 		return nil, errServerBusy
 	case !known:
 		return nil, errNotImplemented("operation " + operation)
 	}
-	return run(q, args, now)
+	return run(call)
+}
+
+// associatedLink is the property of a request that names the receiving link that it is about.
+const associatedLink = "associated-link-name"
+
+// consumerNamed returns the link of the connection that receives from q under a name, nil if there is none.
+func (c *conn) consumerNamed(name string, q *queue) *consumer {
+	for _, s := range c.sessions {
+		for _, l := range s.out {
+			if l.serves() && l.node.queue == q && l.name == name {
+				return &l.consumer
+			}
+		}
+	}
+	return nil
 }

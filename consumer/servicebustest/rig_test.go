@@ -117,9 +117,14 @@ func (r *rig) sendMessage(m *azservicebus.Message) {
 	must(r.t, sender.Close(r.ctx))
 }
 
+// receiving is what a Receiver and a SessionReceiver have in common.
+type receiving interface {
+	ReceiveMessages(context.Context, int, *azservicebus.ReceiveMessagesOptions) ([]*azservicebus.ReceivedMessage, error)
+}
+
 // receive returns exactly count messages, in as many calls as it takes. It gives a call the time to fill up: what the SDK fetches
 // too late it gives back, and the order is lost.
-func (r *rig) receive(receiver *azservicebus.Receiver, count int) []*azservicebus.ReceivedMessage {
+func (r *rig) receive(receiver receiving, count int) []*azservicebus.ReceivedMessage {
 	r.t.Helper()
 	var all []*azservicebus.ReceivedMessage
 	for len(all) < count {
@@ -130,13 +135,13 @@ func (r *rig) receive(receiver *azservicebus.Receiver, count int) []*azservicebu
 	return all
 }
 
-func (r *rig) receiveOne(receiver *azservicebus.Receiver) *azservicebus.ReceivedMessage {
+func (r *rig) receiveOne(receiver receiving) *azservicebus.ReceivedMessage {
 	r.t.Helper()
 	return r.receive(receiver, 1)[0]
 }
 
 // nothing checks that a receiver gets nothing within d.
-func (r *rig) nothing(receiver *azservicebus.Receiver, d time.Duration) {
+func (r *rig) nothing(receiver receiving, d time.Duration) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.ctx, d)
 	defer cancel()
@@ -228,6 +233,55 @@ func (r *rig) rawReceive() *amqp.Message {
 	m, err := receiver.Receive(r.ctx, nil)
 	must(r.t, err)
 	return m
+}
+
+// sendTo sends one message to a session for each body.
+func (r *rig) sendTo(session string, bodies ...string) {
+	r.t.Helper()
+	sender := r.sender()
+	for _, body := range bodies {
+		must(r.t, sender.SendMessage(r.ctx, &azservicebus.Message{Body: []byte(body), SessionID: &session}, nil))
+	}
+	must(r.t, sender.Close(r.ctx))
+}
+
+func (r *rig) accept(session string) *azservicebus.SessionReceiver {
+	r.t.Helper()
+	receiver, err := r.client.AcceptSessionForQueue(r.ctx, queueName, session, nil)
+	must(r.t, err)
+	return receiver
+}
+
+func (r *rig) acceptNext() *azservicebus.SessionReceiver {
+	r.t.Helper()
+	receiver, err := r.client.AcceptNextSessionForQueue(r.ctx, queueName, nil)
+	must(r.t, err)
+	return receiver
+}
+
+// noSession checks that no session is available.
+func (r *rig) noSession() {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.ctx, 50*time.Millisecond)
+	defer cancel()
+	if receiver, err := r.client.AcceptNextSessionForQueue(ctx, queueName, nil); err == nil {
+		r.t.Fatalf("accepted session %q; want none", receiver.SessionID())
+	}
+}
+
+// sessions waits until the sessions are as wanted, LockedUntil apart.
+func (r *rig) sessions(want ...servicebustest.SessionState) {
+	r.t.Helper()
+	get := func() []servicebustest.SessionState {
+		got := r.server.Sessions(queueName)
+		for i := range got {
+			got[i].LockedUntil = time.Time{}
+		}
+		return got
+	}
+	r.eventually(func() bool { return slices.Equal(get(), want) }, func() any {
+		return struct{ Got, Want any }{get(), want}
+	})
 }
 
 func bodies(messages []*azservicebus.ReceivedMessage) []string {

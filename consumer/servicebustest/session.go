@@ -48,11 +48,12 @@ func beginSession(c *conn, channel uint16, p *amqp.Begin) *session {
 	return s
 }
 
-// end forgets the session's links. Locks that were taken through them run on.
-func (s *session) end() {
+// end forgets the session's links. Locks of messages that were taken through them run on; told says whether the peer knows of the
+// end, see outbound.leave.
+func (s *session) end(told bool) {
 	s.ended = true
 	for _, l := range s.out {
-		l.leave()
+		l.leave(told)
 	}
 	s.in, s.out, s.unsettled, s.detached = nil, nil, nil, nil
 }
@@ -89,7 +90,8 @@ func (s *session) detach(p *amqp.Detach) *amqp.Error {
 	case s.in[p.Handle] != nil:
 		delete(s.in, p.Handle)
 	case s.out[p.Handle] != nil:
-		s.out[p.Handle].leave()
+		s.out[p.Handle].declineAnswer()
+		s.out[p.Handle].leave(true)
 		s.forget(s.out[p.Handle])
 	default:
 		return errUnattached
@@ -111,7 +113,8 @@ func (s *session) forget(l *outbound) {
 // expel detaches a link for a reason.
 func (s *session) expel(handle uint32, reason *fault) {
 	if l := s.out[handle]; l != nil {
-		l.leave()
+		l.declineAnswer()
+		l.leave(true)
 		s.forget(l)
 	}
 	delete(s.in, handle)

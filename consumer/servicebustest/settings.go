@@ -18,7 +18,8 @@ type Queue struct {
 	// MaxDeliveryCount is how many deliveries may fail before a message is dead-lettered, 0 for 10, at most 2000.
 	MaxDeliveryCount int
 
-	// RequiresSession makes a session queue: receivers without a session are refused.
+	// RequiresSession makes a session queue: every message belongs to a session, messages without a session id and receivers
+	// without a session are refused. Its dead-letter queue knows no sessions.
 	RequiresSession bool
 
 	// RequiresDuplicateDetection swallows a message whose message id was sent within the window.

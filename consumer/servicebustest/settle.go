@@ -33,7 +33,7 @@ func (q *queue) settle(token amqp.UUID, how settlement, properties amqp.Map, now
 	defer q.mu.Unlock()
 	m := q.holder(token, now)
 	if m == nil {
-		return errMessageLockLost
+		return q.lockLost()
 	}
 	switch how {
 	case settleComplete:
@@ -59,11 +59,22 @@ func (q *queue) settle(token amqp.UUID, how settlement, properties amqp.Map, now
 // holder returns the message that is locked with token, nil if the lock is gone or has run out a moment ago.
 func (q *queue) holder(token amqp.UUID, now time.Time) *message {
 	m := q.locked[token]
-	if m != nil && !m.lockedUntil.After(now) {
+	switch {
+	case m == nil || m.lockEnd().After(now):
+		return m
+	case m.group != nil:
+		q.lose(m.group, now)
+	default:
 		q.failDelivery(m, now)
-		return nil
 	}
-	return m
+	return nil
+}
+
+func (q *queue) lockLost() error {
+	if q.sessionful() {
+		return errSessionLockLost
+	}
+	return errMessageLockLost
 }
 
 // failDelivery ends a lock and counts a delivery. With the last delivery that the queue allows, the message is dead-lettered.
@@ -112,6 +123,9 @@ func (q *queue) renew(tokens []amqp.UUID, now time.Time) ([]time.Time, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	held := make([]*message, len(tokens))
+	if q.sessionful() {
+		return nil, errSessionMessage
+	}
 	for i, token := range tokens {
 		if held[i] = q.holder(token, now); held[i] == nil {
 			return nil, errMessageLockLost
@@ -126,79 +140,14 @@ func (q *queue) renew(tokens []amqp.UUID, now time.Time) ([]time.Time, error) {
 	return until, nil
 }
 
-// expireLocks ends every lock as if it had run out.
+// expireLocks ends every lock as if it had run out, those of sessions included.
 func (q *queue) expireLocks(now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	for q.sessions.held.Len() > 0 {
+		q.lose(q.sessions.held.Front().Value.(*group), now)
+	}
 	for _, m := range q.locked {
 		q.failDelivery(m, now)
 	}
-}
-
-// peek returns copies of at most limit messages from a sequence number on, in any state, and stops once they exceed maxBytes.
-func (q *queue) peek(sequence int64, limit, maxBytes int) []delivery {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	var seen []delivery
-	q.all.from(sequence, func(m *message) bool {
-		if len(seen) == limit || len(seen) > 0 && m.size > maxBytes {
-			return false
-		}
-		maxBytes -= m.size
-		d := m.delivery()
-		if d.state == stateLocked {
-			d.state = stateActive // a peek does not tell the lock
-		}
-		seen = append(seen, d)
-		return true
-	})
-	return seen
-}
-
-// takeDeferred returns deferred messages by their sequence numbers: locked, or removed if settled is true. All or none.
-func (q *queue) takeDeferred(sequences []int64, now time.Time, settled bool) ([]delivery, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	found, err := q.inState(stateDeferred, sequences)
-	if err != nil {
-		return nil, err
-	}
-	taken := make([]delivery, len(found))
-	for i, m := range found {
-		if settled {
-			q.remove(m)
-		} else {
-			q.lock(m, now)
-		}
-		taken[i] = m.delivery()
-	}
-	return taken, nil
-}
-
-// cancel removes scheduled messages by their sequence numbers. All or none.
-func (q *queue) cancel(sequences []int64) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	found, err := q.inState(stateScheduled, sequences)
-	if err != nil {
-		return err
-	}
-	for _, m := range found {
-		q.remove(m)
-	}
-	return nil
-}
-
-func (q *queue) inState(state messageState, sequences []int64) ([]*message, error) {
-	found := make([]*message, 0, len(sequences))
-	chosen := make(map[int64]bool, len(sequences))
-	for _, sequence := range sequences {
-		m := q.all.find(sequence)
-		if m == nil || m.state != state || chosen[sequence] {
-			return nil, errMessageNotFound
-		}
-		chosen[sequence] = true
-		found = append(found, m)
-	}
-	return found, nil
 }

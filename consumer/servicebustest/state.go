@@ -2,6 +2,7 @@ package servicebustest
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/worklist-relay/worklist-relay/consumer/servicebustest/internal/amqp"
@@ -37,6 +38,33 @@ func (q *queue) state() QueueState {
 		Name: q.name, Active: q.counts[stateActive], Scheduled: q.counts[stateScheduled], DeadLettered: q.dead.all.len(),
 		Locked: q.counts[stateLocked], Deferred: q.counts[stateDeferred],
 	}
+}
+
+// SessionState tells what the server knows of one session.
+type SessionState struct {
+	ID       string
+	Messages int // in whatever state; dead letters belong to no session
+
+	// Held is set while a receiver has the session lock, whether or not it is still connected.
+	Held        bool
+	LockedUntil time.Time // zero unless Held
+}
+
+// Sessions returns the sessions of a queue in the order of their ids: those that have messages, a state or a holder. A queue that
+// is unknown, or that does not require sessions, has none.
+func (s *Server) Sessions(queue string) []SessionState {
+	q := s.queue(queue)
+	if q == nil {
+		return nil
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	states := make([]SessionState, 0, len(q.sessions.byID))
+	for _, g := range q.sessions.byID {
+		states = append(states, SessionState{ID: g.id, Messages: g.messages, Held: g.holder != nil, LockedUntil: g.lockedUntil})
+	}
+	slices.SortFunc(states, func(a, b SessionState) int { return strings.Compare(a.ID, b.ID) })
+	return states
 }
 
 // MessageState tells what the server knows of one message. It holds no body and no values of properties, but for the reason of a
@@ -83,7 +111,7 @@ func (m *message) describe() MessageState {
 	state.MessageID, _ = amqp.Text(m.content.Property(amqp.PropertyMessageID))
 	state.SessionID, _ = amqp.Text(m.content.Property(amqp.PropertyGroupID))
 	if m.state == stateLocked {
-		state.LockedUntil = m.lockedUntil
+		state.LockedUntil = m.lockEnd()
 	}
 	if m.content.ApplicationProperties != nil {
 		for _, e := range amqp.NewDecoder(m.content.ApplicationProperties).Map() {
