@@ -139,11 +139,15 @@ func (q *queue) sessionState(c *consumer, now time.Time) ([]byte, error) {
 	return c.group.state, nil
 }
 
+// setSessionState sets the state that is kept with a session. An empty one clears it: clients that mean null send that.
 func (q *queue) setSessionState(c *consumer, state []byte, now time.Time) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.holds(c, now) {
 		return errSessionLockLost
+	}
+	if len(state) == 0 {
+		state = nil
 	}
 	c.group.state, c.group.stateAt = state, now
 	return nil

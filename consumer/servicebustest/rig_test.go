@@ -235,55 +235,6 @@ func (r *rig) rawReceive() *amqp.Message {
 	return m
 }
 
-// sendTo sends one message to a session for each body.
-func (r *rig) sendTo(session string, bodies ...string) {
-	r.t.Helper()
-	sender := r.sender()
-	for _, body := range bodies {
-		must(r.t, sender.SendMessage(r.ctx, &azservicebus.Message{Body: []byte(body), SessionID: &session}, nil))
-	}
-	must(r.t, sender.Close(r.ctx))
-}
-
-func (r *rig) accept(session string) *azservicebus.SessionReceiver {
-	r.t.Helper()
-	receiver, err := r.client.AcceptSessionForQueue(r.ctx, queueName, session, nil)
-	must(r.t, err)
-	return receiver
-}
-
-func (r *rig) acceptNext() *azservicebus.SessionReceiver {
-	r.t.Helper()
-	receiver, err := r.client.AcceptNextSessionForQueue(r.ctx, queueName, nil)
-	must(r.t, err)
-	return receiver
-}
-
-// noSession checks that no session is available.
-func (r *rig) noSession() {
-	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.ctx, 50*time.Millisecond)
-	defer cancel()
-	if receiver, err := r.client.AcceptNextSessionForQueue(ctx, queueName, nil); err == nil {
-		r.t.Fatalf("accepted session %q; want none", receiver.SessionID())
-	}
-}
-
-// sessions waits until the sessions are as wanted, LockedUntil apart.
-func (r *rig) sessions(want ...servicebustest.SessionState) {
-	r.t.Helper()
-	get := func() []servicebustest.SessionState {
-		got := r.server.Sessions(queueName)
-		for i := range got {
-			got[i].LockedUntil = time.Time{}
-		}
-		return got
-	}
-	r.eventually(func() bool { return slices.Equal(get(), want) }, func() any {
-		return struct{ Got, Want any }{get(), want}
-	})
-}
-
 func bodies(messages []*azservicebus.ReceivedMessage) []string {
 	var all []string
 	for _, m := range messages {
