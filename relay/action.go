@@ -69,5 +69,3 @@ func (a Action) updates() bool {
 
 // repeatable reports whether a second copy of the action does no harm.
 func (a Action) repeatable() bool { return a.creates() || a.kind == echoType }
-
-const echoType = "echo"

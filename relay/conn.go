@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/gorilla/websocket"
 )
 
@@ -29,7 +28,7 @@ type Timings struct {
 	Connect   time.Duration // TCP
 	TLS       time.Duration
 	Handshake time.Duration // from the upgrade request to its answer, which waits for the gateway
-	Ack       time.Duration // from the first byte of the frame to the ack
+	Ack       time.Duration // from the first byte of the frame to the ack, or to the end of the wait for it
 	Reused    bool          // the connection was open already
 }
 
@@ -51,25 +50,28 @@ func (c *Conn) Exchange(ctx context.Context, a Action) (Ack, error) {
 	c.used = true
 	ctx, done := c.client.bound(ctx)
 	defer done()
-	ack, first, again := c.once(ctx, a)
+	ack, err, again := c.once(ctx, a)
 	if again && c.timings.Reused {
-		return c.second(ctx, a, first)
+		ack, err = c.second(ctx, a, err)
 	}
-	if first != nil {
-		return Ack{}, first
+	if err != nil {
+		err.Timings = c.timings
+		return Ack{}, err
 	}
 	return ack, nil
 }
 
 // second dials and sends a again after first, and tells the truth about both copies.
-func (c *Conn) second(ctx context.Context, a Action, first *Error) (Ack, error) {
+func (c *Conn) second(ctx context.Context, a Action, first *Error) (Ack, *Error) {
 	<-c.sock.gone
 	unanswered := first.Sent == SentMaybe && !first.Answered && a.creates()
+	waited := c.timings.Ack
 	if err := c.dial(ctx); err != nil {
 		if first.Sent == SentNo {
 			return Ack{}, err
 		}
 		first.Detail = cutText(first.Detail + "; then " + err.Error())
+		c.timings.Ack, c.timings.Reused = waited, true
 		return Ack{}, first
 	}
 	ack, err, _ := c.once(ctx, a)
@@ -78,6 +80,7 @@ func (c *Conn) second(ctx context.Context, a Action, first *Error) (Ack, error) 
 		ack.Unanswered = unanswered
 		return ack, nil
 	case err.Phase == PhaseSend && first.Sent == SentMaybe:
+		c.timings.Ack, c.timings.Reused = waited, true
 		return Ack{}, first
 	}
 	err.Answered = err.Answered && !unanswered
@@ -96,6 +99,7 @@ func (c *Conn) once(ctx context.Context, a Action) (ack Ack, err *Error, again b
 	}
 	begun, limit := time.Now(), or(c.client.AckTimeout, 35*time.Second)
 	if err := c.sock.write(a.body(), limit); err != nil {
+		c.timings.Ack = time.Since(begun)
 		c.sock.settle()
 		unwritten := c.unwritten(err)
 		return Ack{}, unwritten, unwritten.Phase == PhaseSend
@@ -234,22 +238,4 @@ func (c *Conn) Release() {
 		c.sock.shut(websocket.CloseNormalClosure, errSpent)
 	}
 	c.line.give()
-}
-
-// Echo sends an echo through the code that carries actions, and returns how long each step took. Any answer is a sign of life, and so is
-// a clean close after the frame, since old gateways know no echo. It needs no participant's details, and waits for its turn like any other.
-func (c *Client) Echo(ctx context.Context, hc HybridConnection, tokens TokenSource) (Timings, error) {
-	conn, err := c.Connect(ctx, hc, tokens)
-	if err != nil {
-		return Timings{}, err
-	}
-	defer conn.Release()
-	id := uuid.NewString()
-	frame := fmt.Appendf(nil, `{"schema_version":1,"action_id":%q,"action_type":%q}`, id, echoType)
-	_, err = conn.Exchange(ctx, NewAction(frame, id, echoType, ""))
-	var e *Error
-	if errors.As(err, &e) && e.Answered {
-		err = nil
-	}
-	return conn.Timings(), err
 }

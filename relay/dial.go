@@ -21,7 +21,7 @@ import (
 const writeBuffer = 32 << 10
 
 // dial gives c a new socket. A token that is refused is dropped, and a fresh one tried once: the relay may judge expiry by another clock.
-func (c *Conn) dial(ctx context.Context) error {
+func (c *Conn) dial(ctx context.Context) *Error {
 	err := c.dialOnce(ctx)
 	if refusedToken(err) && c.tokens != nil {
 		c.line.token = Token{}
@@ -30,16 +30,16 @@ func (c *Conn) dial(ctx context.Context) error {
 	if refusedToken(err) {
 		c.line.token = Token{}
 	}
+	if err != nil {
+		err.Timings = c.timings
+	}
 	return err
 }
 
-func refusedToken(err error) bool {
-	var e *Error
-	return errors.As(err, &e) && e.Phase == PhaseAuth && e.Code != 0
-}
+func refusedToken(err *Error) bool { return err != nil && err.Phase == PhaseAuth && err.Code != 0 }
 
 // dialOnce goes through the phases of one dial.
-func (c *Conn) dialOnce(ctx context.Context) error {
+func (c *Conn) dialOnce(ctx context.Context) *Error {
 	c.timings = Timings{}
 	if err := c.line.refresh(ctx, c.hc, c.tokens); err != nil {
 		return err
@@ -66,7 +66,7 @@ func (c *Conn) dialOnce(ctx context.Context) error {
 }
 
 // refresh makes sure that the line has a token of this source with some life left.
-func (l *line) refresh(ctx context.Context, hc HybridConnection, tokens TokenSource) error {
+func (l *line) refresh(ctx context.Context, hc HybridConnection, tokens TokenSource) *Error {
 	if l.from != tokens {
 		l.token, l.from = Token{}, tokens
 	}
@@ -85,7 +85,7 @@ func (l *line) refresh(ctx context.Context, hc HybridConnection, tokens TokenSou
 }
 
 // connect resolves the host and opens a TCP connection, racing its addresses as [net.Dialer] does.
-func (c *Client) connect(ctx context.Context, hc HybridConnection, t *Timings) (net.Conn, error) {
+func (c *Client) connect(ctx context.Context, hc HybridConnection, t *Timings) (net.Conn, *Error) {
 	address, port := hc.Namespace, "443"
 	if c.plain(hc.Namespace) {
 		port = "80"
@@ -108,14 +108,15 @@ func (c *Client) connect(ctx context.Context, hc HybridConnection, t *Timings) (
 		dialer.Control = onlyLoopback
 	}
 	conn, err := dialer.DialContext(limited, "tcp", address)
-	if err == nil {
-		t.DNS, t.Connect = resolved.Sub(begun), time.Since(resolved)
-		return conn, nil
-	}
-	if !dialled.Load() {
+	if err != nil && !dialled.Load() {
+		t.DNS = time.Since(begun)
 		return nil, failed(ctx, hc, PhaseDNS, err.Error(), err)
 	}
-	return nil, failed(ctx, hc, PhaseConnect, err.Error(), err)
+	t.DNS, t.Connect = resolved.Sub(begun), time.Since(resolved)
+	if err != nil {
+		return nil, failed(ctx, hc, PhaseConnect, err.Error(), err)
+	}
+	return conn, nil
 }
 
 // onlyLoopback keeps a name that is dialled without TLS from resolving to somewhere else.
@@ -127,9 +128,10 @@ func onlyLoopback(_, address string, _ syscall.RawConn) error {
 }
 
 // secure puts TLS on conn, and closes it on failure.
-func (c *Client) secure(ctx context.Context, hc HybridConnection, conn net.Conn, t *Timings) (net.Conn, error) {
+func (c *Client) secure(ctx context.Context, hc HybridConnection, conn net.Conn, t *Timings) (net.Conn, *Error) {
 	host, _ := hostOf(hc.Namespace)
-	limited, cancel := context.WithTimeout(ctx, or(c.TLSTimeout, 10*time.Second))
+	limit := or(c.TLSTimeout, 10*time.Second)
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	begun := time.Now()
 	secured := tls.Client(conn, &tls.Config{
@@ -142,13 +144,17 @@ func (c *Client) secure(ctx context.Context, hc HybridConnection, conn net.Conn,
 	t.TLS = time.Since(begun)
 	if err != nil {
 		_ = conn.Close()
-		return nil, failed(ctx, hc, PhaseTLS, err.Error(), err)
+		detail := err.Error()
+		if errors.Is(err, context.DeadlineExceeded) {
+			detail = fmt.Sprintf("no TLS session in %v", limit)
+		}
+		return nil, failed(ctx, hc, PhaseTLS, detail, err)
 	}
 	return secured, nil
 }
 
 // upgrade makes a websocket of conn, and closes it on failure. Redirects are answers like any other.
-func (c *Client) upgrade(ctx context.Context, hc HybridConnection, conn net.Conn, token string, t *Timings) (*websocket.Conn, error) {
+func (c *Client) upgrade(ctx context.Context, hc HybridConnection, conn net.Conn, token string, t *Timings) (*websocket.Conn, *Error) {
 	begun := time.Now()
 	limit := or(c.HandshakeTimeout, 40*time.Second)
 	_ = conn.SetDeadline(begun.Add(limit))
@@ -199,13 +205,16 @@ func (c *Client) serve(l *line, ws *websocket.Conn, tokens TokenSource) *socket 
 	return s
 }
 
-// failed is the error of a step before anything was sent. A context that has ended is the reason for whatever else went wrong.
+// failed is the error of a step before anything was sent. A context that has ended is the reason for whatever else went wrong; a limit
+// of our own, or of a source of tokens, must not look like that.
 func failed(ctx context.Context, hc HybridConnection, phase Phase, detail string, err error) *Error {
 	if why := reason(ctx); why != nil {
 		err, detail = why, "waiting for another exchange: "+why.Error()
 		if phase != "" {
 			detail = string(phase) + ": " + why.Error()
 		}
+	} else if err == context.Canceled || err == context.DeadlineExceeded {
+		err = nil
 	}
 	return &Error{Phase: phase, Sent: SentNo, HybridConnection: hc, Detail: cutText(detail), Err: err}
 }

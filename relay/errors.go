@@ -60,9 +60,11 @@ type Error struct {
 	Code int
 	// HybridConnection is whom it was for.
 	HybridConnection HybridConnection
+	// Timings says how long each step took, the one that failed included: of the last dial, where a refused token made it two.
+	Timings Timings
 	// Detail says why, in one short line that is safe to store.
 	Detail string
-	// Err is the cause: the context's error if the context ended; nil where there is nothing to add.
+	// Err is the cause: the context's error, as it is, if and only if the caller's context ended; nil where there is nothing to add.
 	Err error
 }
 
