@@ -33,6 +33,12 @@ func TestAcceptingSessions(t *testing.T) {
 			must(t, receiver.Close(r.ctx))
 			r.sessions(free("empty", 1))
 		}},
+		{name: "a session id may be empty", queue: sessionQueue, prove: func(t *testing.T, r *rig) {
+			r.sendTo("", "x")
+			if receiver := r.acceptNext(); receiver.SessionID() != "" {
+				t.Errorf("session %q", receiver.SessionID())
+			}
+		}},
 		{name: "a session that has nothing left is forgotten", queue: sessionQueue, prove: func(t *testing.T, r *rig) {
 			r.sendTo("a", "a1")
 			receiver := r.accept("a")

@@ -32,7 +32,7 @@ func TestSessionLocks(t *testing.T) {
 				t.Errorf("message state tells %s, want %s", state.LockedUntil, until)
 			}
 		}},
-		{name: "a renewed session lock holds longer", queue: servicebustest.Queue{RequiresSession: true, LockDuration: 500 * time.Millisecond}, prove: renewedSession},
+		{name: "a renewed session lock holds longer", queue: servicebustest.Queue{RequiresSession: true, LockDuration: 900 * time.Millisecond}, prove: renewedSession},
 		{name: "a session lock that runs out counts a delivery of each message, and frees the session", queue: short, prove: sessionRunsOut},
 		{name: "a session lock that runs out goes to who waits", queue: short, prove: func(t *testing.T, r *rig) {
 			r.sendTo("a", "a1")
@@ -102,7 +102,7 @@ func TestSessionLocks(t *testing.T) {
 			r.sessions(held("a", 1))
 		}},
 		{name: "the loss of one session leaves the client's others alone", queue: servicebustest.Queue{
-			RequiresSession: true, LockDuration: 400 * time.Millisecond,
+			RequiresSession: true, LockDuration: 800 * time.Millisecond,
 		}, prove: otherSessionsStay},
 		{name: "the lock of a single message is not renewed", queue: sessionQueue, prove: func(t *testing.T, r *rig) {
 			r.sendTo("a", "a1")
@@ -134,7 +134,7 @@ func renewedSession(t *testing.T, r *rig) {
 	first := receiver.LockedUntil()
 	m := r.receiveOne(receiver)
 	for range 4 {
-		r.after(receiver.LockedUntil().Add(-300 * time.Millisecond))
+		r.after(receiver.LockedUntil().Add(-600 * time.Millisecond))
 		must(t, receiver.RenewSessionLock(r.ctx, nil))
 	}
 	if !receiver.LockedUntil().After(first.Add(300 * time.Millisecond)) {

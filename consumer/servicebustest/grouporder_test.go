@@ -138,7 +138,7 @@ func deadInSession(t *testing.T, r *rig) {
 }
 
 func scheduledInSession(t *testing.T, r *rig) {
-	due := time.Now().Add(250 * time.Millisecond)
+	due := time.Now().Add(time.Second)
 	_, err := r.sender().ScheduleMessages(r.ctx, []*azservicebus.Message{{Body: []byte("scheduled"), SessionID: ptr("a")}}, due, nil)
 	must(t, err)
 	r.sessions(free("a", 1))
