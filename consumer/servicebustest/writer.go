@@ -49,6 +49,8 @@ func (c *conn) write() {
 		select {
 		case <-c.kick:
 		case <-timer.C:
+		case <-c.server.stop:
+			return // what is held is for nobody any more
 		}
 	}
 }
