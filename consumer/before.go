@@ -101,7 +101,7 @@ func (d *delivery) before(ctx context.Context, claim store.Claim) (route, *outco
 	case reached(d.expiry(claim), now):
 		o = expired(claim)
 	case errors.Is(err, errNoKey):
-		if c.secretsTold.now(d.gateway, now) {
+		if c.told.now(d.gateway, now) {
 			d.log.Error("actions wait for a key", "gateway", d.gateway, "error", err)
 		}
 		o = postponed(now.Add(c.Retry.postponement(d.in.postponed)), relay.PhaseAuth, err.Error(), arrived)
@@ -112,9 +112,22 @@ func (d *delivery) before(ctx context.Context, claim store.Claim) (route, *outco
 	case d.tooEarly(now):
 		o = postponed(d.release(), "", "held until its clinic day", arrived)
 	default:
-		return r, nil, nil
+		gateway := c.gateways.at(asking, r)
+		if !gateway.open() {
+			return r, nil, nil
+		}
+		gateway.awaitProbe()
+		o = postponed(d.afterProbe(gateway, now), gateway.phase(), "the gateway cannot be reached and is being probed", arrived)
 	}
 	return r, &o, nil
+}
+
+// afterProbe is when a message comes again whose gateway's breaker is open.
+func (d *delivery) afterProbe(g *gateway, now time.Time) time.Time {
+	if d.session != nil && d.session.emptying {
+		return d.session.postponedUntil(now)
+	}
+	return g.probeAfterNext()
 }
 
 // tooEarly reports whether a create is to be held back until its clinic day.

@@ -26,7 +26,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -45,7 +44,12 @@ type Consumer struct {
 	// whole connection, which must not take the other with it. Required.
 	Connect func() (*azservicebus.Client, error)
 
-	Queue string        // required
+	Queue string // required
+
+	// Sessions receives by session, as a session queue demands: one gateway is
+	// one session, held by one replica at a time. See [SessionID].
+	Sessions bool
+
 	Store *store.Store  // migrated; required
 	Relay *relay.Client // required; the caller closes it after Run
 
@@ -57,9 +61,23 @@ type Consumer struct {
 	// cannot be used.
 	Entra relay.TokenSource
 
-	Concurrency int            // messages in hand at once; 0: 16
-	Retry       RetryPolicy    // zero: the defaults
-	Clinic      *time.Location // whose midnight ends the clinic day; nil: UTC
+	// Concurrency is how many messages are in hand at once; in a session queue,
+	// how many sessions are worked on, with one message each. 0: 16.
+	Concurrency int
+
+	Retry   RetryPolicy         // zero: the defaults
+	Breaker relay.BreakerPolicy // zero: the defaults
+
+	// KeepSession is how long the session of a gateway that cannot be reached is
+	// kept, without receiving; after it what waits is postponed by
+	// PostponeSession, spread over a fifteenth more. 0: 10 min and 15 min.
+	KeepSession, PostponeSession time.Duration
+
+	// Watchdog is how long the broker may say nothing at all before the client
+	// is made anew. 0: 10 min.
+	Watchdog time.Duration
+
+	Clinic *time.Location // whose midnight ends the clinic day; nil: UTC
 
 	// ReleaseAt holds a create back until this time of its scheduled day (a
 	// gateway that resets at night would lose it). 0: sent at once.
@@ -72,15 +90,19 @@ type Consumer struct {
 	Log *slog.Logger     // nil: slog.Default
 	Now func() time.Time // nil: time.Now
 
-	routes routeCache
-	sender sender
-	turns  turns
+	routes   routeCache
+	gateways gateways
+	sender   sender
+	turns    turns
+	heard    heard
 
-	receiving   atomic.Bool // a receive is under way, on a link that has not failed
-	storeAway   atomic.Bool // the database did not answer; receiving pauses
-	secretsTold tellOnce
+	receiving atomic.Bool // the broker answers on the links of this moment
+	storeAway atomic.Bool // the database did not answer; receiving pauses
+	told      tellOnce
 
-	careful time.Time // receive one message at a time until then; belongs to the receive loop
+	panics, unreadable atomic.Int64 // messages that handling panicked on, and that the SDK did
+
+	careful time.Time // receive one message at a time until then; belongs to the receive loop of a plain queue
 }
 
 const (
@@ -90,13 +112,18 @@ const (
 
 // Run handles messages until ctx ends. Then it stops receiving, gives back what
 // certainly was not sent, lets what was sent have its ack, record and
-// settlement, and returns when nothing is in flight: nil. It outlives every
+// settlement, and returns when nothing is in flight: nil. Closing Relay ends the
+// wait for acks: what waited is left to its next delivery. Run outlives every
 // outage of broker and database; the error is only about the Consumer's own fields.
 func (c *Consumer) Run(ctx context.Context) error {
 	if c.Connect == nil || c.Store == nil || c.Relay == nil || c.Queue == "" {
 		return errors.New("consumer: Connect, Queue, Store and Relay are required")
 	}
 	defer c.sender.close()
+	probing, stop := context.WithCancel(ctx)
+	defer c.gateways.running.Wait()
+	defer stop()
+	c.gateways.start(probing, c)
 	backoff := firstBackoff
 	for ctx.Err() == nil {
 		began := c.now()
@@ -127,64 +154,23 @@ func (c *Consumer) Ready() error {
 	return nil
 }
 
-// consume receives on one client until the broker ends it or ctx does. A
-// message is settled through the receiver it came on, so the receiver is
-// closed only when nothing is in flight.
+// consume receives on one client until the broker ends it or ctx does, and
+// returns when nothing that came on it is in flight: a message is settled
+// through the link it came on.
 func (c *Consumer) consume(ctx context.Context) error {
 	client, err := c.Connect()
 	if err != nil {
 		return err
 	}
 	defer closeQuietly(client.Close)
-	receiver, err := client.NewReceiverForQueue(c.Queue, nil)
-	if err != nil {
-		return err
-	}
-	defer closeQuietly(receiver.Close)
-
-	slots := make(chan struct{}, c.concurrency())
-	var inFlight sync.WaitGroup
-	defer func() {
-		if n := len(slots); n > 0 {
-			c.log().Info("no longer receiving; what was sent still has its ack to come", "in_hand", n)
-		}
-		inFlight.Wait()
-	}()
-	// What has not been sent when the receiver is lost begins anew on the next.
+	c.heard.now() // a new client starts a new silence
+	// What has not been sent when the client is lost begins anew on the next.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for {
-		// A slot before a message: no lock runs down in a local buffer.
-		free := takeSlots(ctx, slots)
-		if free == 0 {
-			return ctx.Err()
-		}
-		alone, err := c.awaitStore(ctx)
-		if err != nil {
-			return err
-		}
-		want := free
-		if alone {
-			want = 1
-		}
-		messages, err := c.receive(ctx, receiver, want)
-		for range free - len(messages) {
-			<-slots
-		}
-		for _, m := range messages {
-			d := c.take(receiver, m)
-			inFlight.Go(func() {
-				defer func() { <-slots }()
-				d.handle(ctx)
-			})
-			if alone {
-				<-d.claimed // one message shows whether the database is really back
-			}
-		}
-		if err != nil {
-			return err
-		}
+	if c.Sessions {
+		return c.consumeSessions(ctx, client)
 	}
+	return c.consumePlain(ctx, client)
 }
 
 func (c *Consumer) concurrency() int {
@@ -225,7 +211,21 @@ func (c *Consumer) claimLease() time.Duration {
 // sentLease is how long a claim holds once its frame is on the way: a dial more,
 // where a reused connection had ended, and the ack.
 func (c *Consumer) sentLease() time.Duration {
-	return c.claimLease() + max(c.Relay.AckTimeout, 35*time.Second)
+	return c.claimLease() + orDefault(c.Relay.AckTimeout, 35*time.Second)
+}
+
+func (c *Consumer) keepSession() time.Duration { return orDefault(c.KeepSession, 10*time.Minute) }
+func (c *Consumer) postponeSession() time.Duration {
+	return orDefault(c.PostponeSession, 15*time.Minute)
+}
+func (c *Consumer) watchdog() time.Duration { return orDefault(c.Watchdog, 10*time.Minute) }
+
+// orDefault is d, or what zero stands for.
+func orDefault(d, otherwise time.Duration) time.Duration {
+	if d == 0 {
+		return otherwise
+	}
+	return d
 }
 
 func chance() float64 { return rand.Float64() }

@@ -17,15 +17,22 @@ import (
 type delivery struct {
 	consumer *Consumer
 	from     settler
+	lock     renewable // the message's, or its session's
+	session  *session  // it came in; nil: in none
 	message  *azservicebus.ReceivedMessage
 	in       incoming
 	invalid  *InvalidError // why the message can never be forwarded; nil: it can
 	panicked any           // what decoding panicked with, for handle to deal with
 	ref      store.Ref     // the claim, once there is one
 	gateway  string        // the hybrid connection, once it is known
+	tried    *gateway      // which was tried; nil: none
 	marked   bool          // the row says sent for this attempt
 	began    time.Time
 	log      *slog.Logger
+
+	lost      bool // the lock is gone
+	left      bool // not settled: the lock runs out
+	unsettled bool // settling it failed: the next delivery is settled
 
 	turn    <-chan struct{} // closed when the message before it, of the same accession number, has claimed
 	claimed <-chan struct{} // closed when this one has, or has ended
@@ -34,8 +41,8 @@ type delivery struct {
 
 // take makes a delivery of a received message. It is called in the order of
 // the queue, which the claims of one accession number then keep.
-func (c *Consumer) take(from settler, m *azservicebus.ReceivedMessage) (d *delivery) {
-	d = &delivery{consumer: c, from: from, message: m, began: c.now(), log: c.log()}
+func (c *Consumer) take(from settler, lock renewable, m *azservicebus.ReceivedMessage) (d *delivery) {
+	d = &delivery{consumer: c, from: from, lock: lock, message: m, began: c.now(), log: c.log()}
 	defer func() {
 		d.panicked = recover()
 		d.turn, d.claimed, d.pass = c.turns.take(d.in.providerID, d.in.accession)
@@ -54,14 +61,18 @@ func (d *delivery) handle(ctx context.Context) {
 		panic(d.panicked)
 	}
 	if ctx.Err() != nil {
-		d.abandon()
+		d.handBack()
 		return
 	}
-	if tooLate(d.message) {
-		d.log.Warn("left to its lock, which ran out before work began; is this machine's clock right?", "locked_until", d.message.LockedUntil)
+	if tooLate(d.lock) {
+		d.log.Warn("left to its lock, which ran out before work began; is this machine's clock right?", "locked_until", d.lock.until())
+		d.left = true
 		return
 	}
 	d.see(ctx)
+	if d.tried != nil {
+		d.tried.save(ctx)
+	}
 }
 
 // see sees one action through, from claim to settlement: the whole service on
@@ -83,13 +94,18 @@ func (d *delivery) see(ctx context.Context) {
 	}
 	d.ref = claim.Ref()
 
-	lock := holdLock(d.from, d.message, d.log)
+	lock := holdLock(ctx, d.lock, d.log)
 	defer lock.release() // a panic must not leave it renewing
-	o, timings, err := d.try(ctx, claim)
-	if err == nil {
+	o, timings, err := d.try(lock.working, claim)
+	if err == nil && (!lock.lost() || o.answered) {
+		// From the lost side an ack counts, and a failure does not: another
+		// delivery is to find out.
 		err = d.record(o, timings)
 	}
 	lock.release()
+	if d.lost = lock.lost(); d.lost && err == nil {
+		err = errLockLost
+	}
 	if err != nil {
 		d.leave(ctx, err)
 		return
@@ -98,8 +114,9 @@ func (d *delivery) see(ctx context.Context) {
 }
 
 // try makes one attempt at the gateway: connect, mark sent, exchange. The error
-// says that nothing was sent and that nothing is to be recorded either: the
-// service is stopping, or SQL could not be asked.
+// says that nothing is to be recorded: nothing was sent, since the service is
+// stopping, the lock was lost or SQL could not be asked; or the service could
+// not wait for the ack.
 func (d *delivery) try(ctx context.Context, claim store.Claim) (outcome, relay.Timings, error) {
 	c := d.consumer
 	route, stop, err := d.before(ctx, claim)
@@ -114,9 +131,11 @@ func (d *delivery) try(ctx context.Context, claim store.Claim) (outcome, relay.T
 		}
 		return outcome{}, relay.Timings{}, ctx.Err()
 	}
+	d.tried = c.gateways.at(ctx, route)
 	if err != nil {
+		d.tried.learn(err)
 		t.err, t.now = err, c.now()
-		return outcomeOf(t, c.Retry), relay.Timings{}, nil
+		return outcomeOf(t, c.Retry), failedTimings(err), nil
 	}
 	defer connection.Release()
 
@@ -134,8 +153,21 @@ func (d *delivery) try(ctx context.Context, claim store.Claim) (outcome, relay.T
 	}
 	d.marked = true
 	t.ack, t.err = connection.Exchange(context.WithoutCancel(ctx), d.in.action)
+	if errors.Is(t.err, relay.ErrClosed) {
+		return outcome{}, relay.Timings{}, t.err
+	}
+	d.tried.learn(t.err)
 	t.now = c.now()
 	return outcomeOf(t, c.Retry), connection.Timings(), nil
+}
+
+// failedTimings is how long the steps of a dial took that failed.
+func failedTimings(err error) relay.Timings {
+	failure, _ := errors.AsType[*relay.Error](err)
+	if failure == nil {
+		return relay.Timings{}
+	}
+	return failure.Timings
 }
 
 // claim waits for its turn, then asks SQL for an attempt.

@@ -37,6 +37,7 @@ const (
 // Encode makes the message that asks for one action at the gateway of a
 // provider: what a producer sends to the queue. The body is the action as JSON
 // and is sent as it stands; settingID is nil for the provider's default relay.
+// The message's session is [SessionID]'s, which a queue without sessions ignores.
 //
 // The error is an [*InvalidError] when the consumer would dead-letter the message;
 // it names fields, never their values. Encode is safe for concurrent use.
@@ -49,9 +50,10 @@ func Encode(providerID string, settingID *string, action []byte) (*azservicebus.
 	if err != nil {
 		return nil, err
 	}
-	contentType := "application/json"
+	contentType, session := "application/json", SessionID(providerID, settingID)
 	return &azservicebus.Message{
 		MessageID:             &in.actionID,
+		SessionID:             &session,
 		ContentType:           &contentType,
 		ApplicationProperties: properties,
 		Body:                  action,

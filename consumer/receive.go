@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,55 +13,47 @@ const (
 	receiveDeadline = time.Minute      // a receiver may fall silent for good; each call gets a new start
 	storeProbe      = 2 * time.Second  // between looks whether the database is back
 	storeLimit      = 10 * time.Second // for one call to the database; a connection may have died in silence
-	carefulTime     = 6 * time.Minute  // after an unreadable message: longer than the longest lock, so that it comes back alone
 )
 
-// takeSlots waits for one slot, then takes every other that is free.
-func takeSlots(ctx context.Context, slots chan struct{}) int {
-	select {
-	case slots <- struct{}{}:
-	case <-ctx.Done():
-		return 0
-	}
-	for taken := 1; ; taken++ {
-		select {
-		case slots <- struct{}{}:
-		default:
-			return taken
-		}
-	}
+var (
+	// errUnreadable is a message that the SDK panics on: it has an application
+	// property of a type that the SDK does not expect.
+	errUnreadable = errors.New("a message cannot be read")
+
+	// errNothingCame is a receive that ended with its own deadline.
+	errNothingCame = errors.New("nothing came")
+)
+
+// receiver is what messages come on and are settled through: a queue's link,
+// or that of one session.
+type receiver interface {
+	settler
+	ReceiveMessages(context.Context, int, *azservicebus.ReceiveMessagesOptions) ([]*azservicebus.ReceivedMessage, error)
 }
 
-// receive asks for at most free messages. No messages and no error is normal:
-// after a repair of the link, or when nothing came for a while.
-func (c *Consumer) receive(ctx context.Context, receiver *azservicebus.Receiver, free int) (messages []*azservicebus.ReceivedMessage, err error) {
-	// The SDK panics on a message with an application property of an odd type.
-	// Its lock runs out, and in the end the broker dead-letters it; the process
-	// must live. What came in the same call is lost to it until its lock runs out
-	// too, so that for a while each message is asked for alone.
+// receive asks for at most most messages for as long as wait. No messages and
+// no error says that the SDK repaired its link.
+func (c *Consumer) receive(ctx context.Context, from receiver, most int, wait time.Duration) (messages []*azservicebus.ReceivedMessage, err error) {
+	// An unreadable message is left to its lock, and in the end the broker
+	// dead-letters it; the process must live.
 	defer func() {
 		if p := recover(); p != nil {
-			c.log().Error("a message in the queue cannot be read and was left to the broker", "queue", c.Queue, "panic", fmt.Sprint(p))
-			c.careful = time.Now().Add(carefulTime)
-			messages, err = nil, nil
+			total := c.unreadable.Add(1)
+			c.log().Error("a message in the queue cannot be read and was left to the broker", "queue", c.Queue, "panic", fmt.Sprint(p), "so_far", total)
+			messages, err = nil, errUnreadable
+			c.heard.now()
 		}
 	}()
-	if time.Now().Before(c.careful) {
-		free = 1
-	}
-	c.receiving.Store(true)
-	deadline, cancel := context.WithTimeout(ctx, receiveDeadline)
+	deadline, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	options := azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: time.Millisecond}
-	messages, err = receiver.ReceiveMessages(deadline, free, &options)
+	messages, err = from.ReceiveMessages(deadline, most, &azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: time.Millisecond})
 	switch {
 	case len(messages) > 0:
-		return messages, nil
-	case err == nil:
-		pause(ctx, firstBackoff)
-		return nil, ctx.Err()
-	case ctx.Err() == nil && deadline.Err() != nil:
-		return nil, nil
+		c.receiving.Store(true)
+		c.heard.now()
+		return messages, nil // also when ctx ended: they are locked, and have to be given back
+	case err != nil && ctx.Err() == nil && deadline.Err() != nil:
+		return nil, errNothingCame
 	}
 	return nil, err
 }

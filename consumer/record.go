@@ -106,30 +106,38 @@ func (d *delivery) refuse(ctx context.Context) {
 }
 
 // leave does not settle: the lock runs out, and the next delivery is answered
-// by what SQL says then. Only when the service stops, or the attempt certainly
-// came to nothing, is the claim given up first.
+// by what SQL says then. The claim is given up first, if SQL can be told, so
+// that the next delivery need not wait for the lease.
 func (d *delivery) leave(ctx context.Context, err error) {
 	if store.Unavailable(err) && ctx.Err() == nil {
 		d.consumer.storeAway.Store(true)
 		d.log.Warn("left to its lock: the database is away", "error", err)
+		d.left = true
 		return
 	}
-	if d.ref.Attempt != 0 && !d.marked {
-		d.unclaim()
-	}
+	d.unclaim()
 	if ctx.Err() != nil && !d.marked {
-		d.abandon()
+		d.handBack()
 		return
 	}
 	d.log.Warn("left to its lock", "error", err)
+	d.left = true
 }
 
-// unclaim lets the next delivery begin at once, not when the lease ends.
+// unclaim lets the next delivery begin at once, not when the lease ends. What
+// may have been sent stays as evidence.
 func (d *delivery) unclaim() {
+	if d.ref.Attempt == 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), settleDeadline)
 	defer cancel()
-	if err := d.consumer.Store.Release(ctx, d.ref); err != nil && !errors.Is(err, store.ErrStale) {
-		d.log.Warn("claim not released, its lease will end", "error", err)
+	giveUp := d.consumer.Store.Release
+	if d.marked {
+		giveUp = d.consumer.Store.Abandon
+	}
+	if err := giveUp(ctx, d.ref); err != nil && !errors.Is(err, store.ErrStale) {
+		d.log.Warn("claim not given up, its lease will end", "error", err)
 	}
 }
 
@@ -142,11 +150,10 @@ func (d *delivery) survive() {
 		return
 	}
 	// The value is not logged: it could quote what was being worked on.
-	d.log.Error("panic while handling a message", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+	total := d.consumer.panics.Add(1)
+	d.log.Error("panic while handling a message", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()), "so_far", total)
 	if d.message.DeliveryCount < mostPanics && !d.marked {
-		if d.ref.Attempt != 0 {
-			d.unclaim()
-		}
+		d.unclaim()
 		d.abandon()
 		return
 	}
@@ -157,6 +164,7 @@ func (d *delivery) survive() {
 		}
 		if err := d.record(o, relay.Timings{}); err != nil {
 			d.log.Error("left to its lock", "error", err)
+			d.left = true
 			return
 		}
 	}

@@ -28,7 +28,6 @@ type settler interface {
 	CompleteMessage(context.Context, *azservicebus.ReceivedMessage, *azservicebus.CompleteMessageOptions) error
 	AbandonMessage(context.Context, *azservicebus.ReceivedMessage, *azservicebus.AbandonMessageOptions) error
 	DeadLetterMessage(context.Context, *azservicebus.ReceivedMessage, *azservicebus.DeadLetterOptions) error
-	RenewMessageLock(context.Context, *azservicebus.ReceivedMessage, *azservicebus.RenewMessageLockOptions) error
 }
 
 // settle does what was decided and recorded. It runs whatever became of the
@@ -42,9 +41,11 @@ func (d *delivery) settle(o outcome) {
 		"gateway", d.gateway, "attempt", d.ref.Attempt, "detail", o.detail, "took_ms", d.consumer.now().Sub(d.began).Milliseconds(),
 	}
 	if err != nil {
+		d.unsettled = true
 		d.log.Info("settled by a later delivery", append(attributes, "error", err)...)
 		return
 	}
+	d.consumer.heard.now()
 	d.log.Info("settled", attributes...)
 }
 
@@ -86,8 +87,18 @@ func (d *delivery) deadLetter(ctx context.Context, reason Reason, description st
 	return d.from.DeadLetterMessage(ctx, d.message, &azservicebus.DeadLetterOptions{Reason: &text, ErrorDescription: &cut})
 }
 
-// abandon gives the message back at once. Only where nothing was sent and the
-// next delivery is not expected to fail alike: ten deliveries pass in a moment.
+// handBack gives a message back that was not begun, or certainly not sent, when
+// the service stops. One of a session goes back when the session is closed, and
+// no delivery is counted.
+func (d *delivery) handBack() {
+	if d.session == nil {
+		d.abandon()
+	}
+}
+
+// abandon gives the message back at once and counts a delivery. Only where
+// nothing was sent and the next delivery is not expected to fail alike: ten
+// deliveries pass in a moment.
 func (d *delivery) abandon() {
 	ctx, cancel := context.WithTimeout(context.Background(), settleDeadline)
 	defer cancel()

@@ -44,7 +44,9 @@ type world struct {
 	client   *azservicebus.Client
 	ahead    atomic.Int64 // how far the consumer's and the store's clock is ahead, in nanoseconds
 	log      *logBuffer
-	lock     time.Duration // of messages
+	lock     time.Duration // of messages and sessions
+	sessions bool          // the queue requires them
+	connects atomic.Int64  // clients opened by consumers and tests
 }
 
 // newWorld makes one with the database at url. change may alter the consumer
@@ -64,6 +66,8 @@ func newWorld(t *testing.T, url string, change ...func(*world, *relaytest.Gatewa
 	w.consumer = &consumer.Consumer{
 		Connect: w.connect, Queue: queue, Store: w.store, Relay: w.gateways,
 		Secret: func(variable string) string { return map[string]string{"LEEDS_KEY": sendKey.Key}[variable] },
+		// Of its own accord no breaker opens here but on a dead end or a refused token.
+		Breaker: relay.BreakerPolicy{Span: time.Hour, Probes: []time.Duration{50 * time.Millisecond}},
 		Retry: consumer.RetryPolicy{
 			Delays:        []time.Duration{50 * time.Millisecond},
 			Postponements: []time.Duration{50 * time.Millisecond},
@@ -75,7 +79,10 @@ func newWorld(t *testing.T, url string, change ...func(*world, *relaytest.Gatewa
 	for _, c := range change {
 		c(w, &gateway)
 	}
-	w.broker, err = servicebustest.NewServer(servicebustest.Config{Queues: []servicebustest.Queue{{Name: queue, LockDuration: w.lock, MaxMessageBytes: 4 << 20}}})
+	w.consumer.Sessions = w.sessions
+	w.broker, err = servicebustest.NewServer(servicebustest.Config{Queues: []servicebustest.Queue{{
+		Name: queue, LockDuration: w.lock, RequiresSession: w.sessions, MaxMessageBytes: 4 << 20,
+	}}})
 	w.must(err)
 	t.Cleanup(func() { w.check(w.broker.Close()) })
 	w.gateway, err = relaytest.NewGateway(gateway)
@@ -102,11 +109,28 @@ func running(t *testing.T, url string, change ...func(*world, *relaytest.Gateway
 	return w
 }
 
+// inSessions makes a world's queue a session queue.
+func inSessions(w *world, _ *relaytest.GatewayConfig) { w.sessions = true }
+
 // run starts the consumer; the returned function stops it and waits.
-func (w *world) run() (stop func()) {
+func (w *world) run() (stop func()) { return w.runAnother(w.consumer) }
+
+// replica is another consumer of the world's queue, with connections of its own.
+func (w *world) replica() *consumer.Consumer {
+	w.t.Helper()
+	gateways := &relay.Client{AckTimeout: w.gateways.AckTimeout, HandshakeTimeout: w.gateways.HandshakeTimeout, PlainHosts: w.gateways.PlainHosts}
+	w.t.Cleanup(func() { w.check(gateways.Close()) })
+	c := w.consumer
+	return &consumer.Consumer{
+		Connect: c.Connect, Queue: c.Queue, Sessions: c.Sessions, Store: c.Store, Relay: gateways, Secret: c.Secret,
+		Concurrency: c.Concurrency, Retry: c.Retry, Breaker: c.Breaker, Now: c.Now, Log: c.Log,
+	}
+}
+
+func (w *world) runAnother(c *consumer.Consumer) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- w.consumer.Run(ctx) }()
+	go func() { done <- c.Run(ctx) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		w.check(<-done)
@@ -118,9 +142,21 @@ func (w *world) run() (stop func()) {
 func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
 func (w *world) connect() (*azservicebus.Client, error) {
+	w.connects.Add(1)
 	return azservicebus.NewClientFromConnectionString(w.broker.ConnectionString(), &azservicebus.ClientOptions{
 		RetryOptions: azservicebus.RetryOptions{RetryDelay: 20 * time.Millisecond, MaxRetryDelay: 100 * time.Millisecond},
 	})
+}
+
+// addGateway is one more gateway, of a provider of its name.
+func (w *world) addGateway(name string, mode relaytest.Mode) *relaytest.Gateway {
+	w.t.Helper()
+	w.relay.Create(relaytest.HybridConnection{Path: name, Keys: []relaytest.Key{sendKey, listenKey}})
+	g, err := relaytest.NewGateway(relaytest.GatewayConfig{Name: name, Relay: w.relay, Key: listenKey, Mode: mode, ReconnectDelay: 50 * time.Millisecond})
+	w.must(err)
+	w.t.Cleanup(func() { w.check(g.Close()) })
+	w.addRelay(name, nil, w.relay.Addr(), name, "LEEDS_KEY")
+	return g
 }
 
 func (w *world) addRelay(provider string, setting *string, namespace, path, variable string) {
@@ -327,8 +363,12 @@ func (a action) body() []byte {
 	return body
 }
 
-func (a action) message() *azservicebus.Message {
-	return &azservicebus.Message{Body: a.body(), ApplicationProperties: map[string]any{"provider_id": provider}}
+func (a action) message() *azservicebus.Message { return a.messageTo(provider) }
+
+// messageTo is the action for another provider's gateway.
+func (a action) messageTo(provider string) *azservicebus.Message {
+	session := consumer.SessionID(provider, nil)
+	return &azservicebus.Message{Body: a.body(), SessionID: &session, ApplicationProperties: map[string]any{"provider_id": provider}}
 }
 
 // logBuffer keeps what was logged, to be shown where a test fails.

@@ -1,0 +1,212 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/worklist-relay/worklist-relay/relay"
+	"github.com/worklist-relay/worklist-relay/store"
+)
+
+const (
+	healthAge    = 5 * time.Second // what other replicas learned counts within this time
+	lifeSaved    = time.Minute     // a proof of life is written down this often at most
+	failureSaved = time.Second     // a failure that changes nothing likewise
+	probeWanted  = 3 * time.Minute // probes go on for so long after somebody last waited for them
+)
+
+// gateways is what this process knows of the gateway at each hybrid connection:
+// its breaker, and who probes it. What matters is kept in SQL as well, for
+// operators and for other replicas. Start it before use.
+type gateways struct {
+	consumer *Consumer
+	probing  context.Context // ends the probes
+	running  sync.WaitGroup  // probers
+
+	mu    sync.Mutex // guards known
+	known map[string]*gateway
+}
+
+func (g *gateways) start(probing context.Context, c *Consumer) {
+	g.consumer, g.probing, g.known = c, probing, make(map[string]*gateway)
+}
+
+// gateway is one of them.
+type gateway struct {
+	of    *gateways
+	route route // as last used; any route to it will do for a probe
+
+	mu       sync.Mutex // guards what follows
+	breaker  relay.Breaker
+	closed   chan struct{} // closed when the breaker closes; nil while it is closed
+	read     time.Time     // when SQL was last asked
+	saved    time.Time     // when SQL was last told
+	unsaved  bool          // SQL is to be told when there is time
+	wanted   time.Time     // when somebody last waited for a probe
+	hasProbe bool          // a prober is running
+}
+
+// at returns the gateway that r leads to, as this process and, within healthAge,
+// other replicas know it. A database that does not answer changes nothing: its
+// absence is noticed where it matters.
+func (g *gateways) at(ctx context.Context, r route) *gateway {
+	g.mu.Lock()
+	w := g.known[r.name()]
+	if w == nil {
+		w = &gateway{of: g, route: r}
+		g.known[r.name()] = w
+	}
+	g.mu.Unlock()
+	w.refresh(ctx)
+	return w
+}
+
+// open reports whether the breaker is open: nothing is sent to the gateway then.
+func (w *gateway) open() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.breaker.Open()
+}
+
+// phase is where the gateway failed last.
+func (w *gateway) phase() relay.Phase {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.breaker.LastPhase
+}
+
+// probeAfterNext is when a message that cannot be sent now should come again:
+// by then one probe has told.
+func (w *gateway) probeAfterNext() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.breaker.ProbeAfterNext(w.of.consumer.Breaker)
+}
+
+// learn takes in how an attempt or a probe ended. SQL is told later, by save.
+func (w *gateway) learn(err error) {
+	c := w.of.consumer
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := c.now()
+	lively := w.breaker.LastLife
+	failures := w.breaker.Failures
+	changed := w.breaker.Result(err, now, c.Breaker)
+	switch {
+	case changed:
+		w.unsaved = true
+		w.tell()
+	case w.breaker.Failures > failures || w.breaker.Open():
+		w.unsaved = w.unsaved || now.Sub(w.saved) >= failureSaved
+	case w.breaker.LastLife.After(lively):
+		w.unsaved = w.unsaved || failures > 0 || now.Sub(w.saved) >= lifeSaved
+	}
+}
+
+// tell logs that the breaker opened or closed, and wakes who waits for it. The
+// caller holds w.mu.
+func (w *gateway) tell() {
+	log := w.of.consumer.log().With("gateway", w.route.name())
+	if w.breaker.Open() {
+		w.closed = make(chan struct{})
+		log.Warn("gateway cannot be reached, its actions wait", "phase", w.breaker.LastPhase, "failures", w.breaker.Failures, "next_probe", w.breaker.NextProbe)
+		return
+	}
+	if w.closed != nil {
+		close(w.closed)
+		w.closed = nil
+	}
+	log.Info("gateway is back")
+}
+
+// save writes down what was learned, if it is worth it. Without a database it
+// is written another time.
+func (w *gateway) save(ctx context.Context) {
+	w.mu.Lock()
+	row, due := w.row(), w.unsaved
+	w.mu.Unlock()
+	if !due {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeLimit)
+	defer cancel()
+	if err := w.of.consumer.Store.SaveHealth(ctx, row); err != nil {
+		w.of.consumer.log().Warn("state of a gateway not written down", "gateway", row.Relay, "error", err)
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.unsaved, w.saved = false, w.of.consumer.now()
+}
+
+// refresh takes over what another replica wrote down since.
+func (w *gateway) refresh(ctx context.Context) {
+	c := w.of.consumer
+	now := c.now()
+	w.mu.Lock()
+	fresh := now.Sub(w.read) < healthAge
+	if !fresh {
+		w.read = now
+	}
+	w.mu.Unlock()
+	if fresh {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeLimit)
+	defer cancel()
+	row, err := c.Store.Health(ctx, w.route.name())
+	if err != nil && !errors.Is(err, store.ErrNoHealth) {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.merge(row)
+}
+
+// merge lets the newer knowledge win. The caller holds w.mu.
+func (w *gateway) merge(row store.Health) {
+	b, theirs := &w.breaker, breakerOf(row)
+	switch {
+	case b.Open() && !theirs.Open() && theirs.LastLife.After(b.OpenedAt),
+		!b.Open() && theirs.Open() && theirs.OpenedAt.After(b.LastLife):
+		*b = theirs
+		w.tell()
+	case b.Open() && theirs.Open():
+		if theirs.NextProbe.After(b.NextProbe) {
+			b.NextProbe, b.Probes = theirs.NextProbe, theirs.Probes
+		}
+	case b.Open():
+		w.unsaved = true // SQL does not know it yet
+	case theirs.LastLife.After(b.LastLife):
+		b.LastLife = theirs.LastLife
+	}
+}
+
+func breakerOf(row store.Health) relay.Breaker {
+	return relay.Breaker{
+		Failures: row.Failures, FailingSince: value(row.FailingSince), OpenedAt: value(row.OpenedAt),
+		Probes: row.Probes, NextProbe: value(row.NextProbeAt), LastLife: value(row.LastLifeAt),
+		LastPhase: relay.Phase(value(row.LastPhase)), LastFailure: value(row.LastFailureAt),
+	}
+}
+
+// row is the gateway as SQL has it. The caller holds w.mu.
+func (w *gateway) row() store.Health {
+	b := w.breaker
+	phase := string(b.LastPhase)
+	return store.Health{
+		Relay: w.route.name(), Failures: b.Failures, FailingSince: moment(b.FailingSince), OpenedAt: moment(b.OpenedAt),
+		Probes: b.Probes, NextProbeAt: moment(b.NextProbe), LastLifeAt: moment(b.LastLife),
+		LastPhase: &phase, LastFailureAt: moment(b.LastFailure),
+	}
+}
+
+// moment is t, or nil for the zero time.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

@@ -1,0 +1,102 @@
+package consumer
+
+import (
+	"context"
+	"time"
+)
+
+// awaitProbe asks for probes of an open breaker, and returns what is closed
+// when it closes. The probes go on for probeWanted after the last such call.
+func (w *gateway) awaitProbe() (closed <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.breaker.Open() {
+		return passed
+	}
+	w.wanted = w.of.consumer.now()
+	if !w.hasProbe && w.of.probing.Err() == nil {
+		w.hasProbe = true
+		w.of.running.Go(func() { w.probe(w.of.probing) })
+	}
+	return w.closed
+}
+
+// probe sends an echo whenever one is due, until the gateway answers or nobody
+// waits for it any more. An echo carries no participant's details, so it may
+// find out what an action must not.
+func (w *gateway) probe(ctx context.Context) {
+	for {
+		due, going := w.nextProbe(ctx)
+		if !going {
+			return
+		}
+		pause(ctx, due.Sub(w.of.consumer.now()))
+		if ctx.Err() == nil && w.takeProbe(ctx) {
+			w.echo(ctx)
+		}
+	}
+}
+
+// nextProbe is when the next echo is due; false ends the prober.
+func (w *gateway) nextProbe(ctx context.Context) (time.Time, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := w.of.consumer.now()
+	if ctx.Err() != nil || !w.breaker.Open() || now.Sub(w.wanted) > probeWanted {
+		w.hasProbe = false
+		return time.Time{}, false
+	}
+	// In steps, since another replica may learn more meanwhile.
+	return earlier(w.breaker.NextProbe, now.Add(healthAge)), true
+}
+
+// takeProbe reports whether the due echo is this replica's to send: a hospital
+// is asked once, however many replicas wait for it.
+func (w *gateway) takeProbe(ctx context.Context) bool {
+	w.refresh(ctx)
+	w.save(ctx) // what SQL does not know it cannot give out
+	c := w.of.consumer
+	w.mu.Lock()
+	now := c.now()
+	due, next, name := w.breaker.NextProbe, w.breaker.ProbeAfterNext(c.Breaker), w.route.name()
+	ready := w.breaker.Probe(now)
+	w.mu.Unlock()
+	if !ready {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeLimit)
+	defer cancel()
+	mine, err := c.Store.TakeProbe(ctx, name, due, next)
+	if err == nil && mine {
+		return true
+	}
+	// Another replica has it, or the database is away: look again soon.
+	w.mu.Lock()
+	w.read = time.Time{}
+	w.mu.Unlock()
+	pause(ctx, storeProbe/2)
+	return false
+}
+
+// echo sends one, and judges the gateway by what comes of it.
+func (w *gateway) echo(ctx context.Context) {
+	c := w.of.consumer
+	timings, err := c.Relay.Echo(ctx, w.route.hybridConnection, w.route.tokens)
+	if ctx.Err() != nil {
+		return
+	}
+	// Whoever sends next may be another replica, and must find the gateway free.
+	c.Relay.CloseIdle(w.route.hybridConnection)
+	if err != nil {
+		c.log().Info("gateway was probed", "gateway", w.route.name(), "error", err, "handshake_ms", timings.Handshake.Milliseconds())
+	}
+	w.learn(err)
+	w.save(ctx)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,255 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+)
+
+const (
+	turnTime    = 30 * time.Second // a busy session is given back after this, or after turnActions,
+	turnActions = 100              // when others wait
+
+	emptyLook    = 250 * time.Millisecond // how long one look for another message takes
+	crowdedLook  = 100 * time.Millisecond // the same, while other sessions wait for the slot
+	keepLook     = time.Second            // between looks at a session that is kept
+	renewSession = 3 * time.Second        // a renewal that takes longer does not count
+)
+
+// session is one session of the queue while this process holds it, which means
+// one gateway. Its goroutine alone calls the receiver, but for the renewal while
+// a message is worked on.
+type session struct {
+	consumer *Consumer
+	all      *sessions
+	receiver *azservicebus.SessionReceiver
+	log      *slog.Logger
+
+	span     time.Duration // of the lock when it is new
+	slot     bool          // it holds one
+	gateway  *gateway      // where its messages go; nil before the first
+	emptying bool          // it was kept for long enough: what waits is postponed
+}
+
+func (c *Consumer) newSession(all *sessions, receiver *azservicebus.SessionReceiver) *session {
+	return &session{
+		consumer: c, all: all, receiver: receiver, slot: true,
+		span: time.Until(receiver.LockedUntil()),
+		log:  c.log().With("session", receiver.SessionID()),
+	}
+}
+
+// work handles the session's messages one after the other, until it is empty,
+// its turn is over, or it can no longer be held.
+func (s *session) work(ctx context.Context) {
+	defer s.giveBack()
+	began, handled := time.Now(), 0
+	for s.reachable(ctx) && !s.turnOver(began, handled) {
+		m := s.next(ctx)
+		if m == nil {
+			return
+		}
+		d := s.consumer.take(s.receiver, s, m)
+		d.session = s
+		if s.gateway == nil && s.meet(ctx, d) && !s.reachable(ctx) {
+			d.pass()
+			return // the message goes back with the session, and no delivery is counted
+		}
+		d.handle(ctx)
+		handled++
+		switch {
+		case d.lost, d.unsettled, s.consumer.storeAway.Load():
+			return // what is not settled comes again with the session
+		case d.left:
+			s.leaveToLock(ctx)
+			return
+		}
+	}
+}
+
+// turnOver reports whether others are to have a turn. A session that waits for
+// its gateway is never given back full: it would be accepted again in a loop.
+func (s *session) turnOver(began time.Time, handled int) bool {
+	return s.all.crowded.Load() && !s.emptying && (handled >= turnActions || time.Since(began) >= turnTime)
+}
+
+// next is the next message; nil when there is none, ctx ended or the session is
+// lost. An empty session is held for as long as its gateway's connection is
+// cached, unless others wait.
+func (s *session) next(ctx context.Context) *azservicebus.ReceivedMessage {
+	c := s.consumer
+	linger := time.Now().Add(orDefault(c.Relay.IdleTimeout, 5*time.Second))
+	for ctx.Err() == nil && s.fresh(ctx) {
+		look := emptyLook
+		if s.all.crowded.Load() {
+			look = crowdedLook
+		}
+		messages, err := c.receive(ctx, s.receiver, 1, look)
+		switch {
+		case len(messages) > 0:
+			return messages[0]
+		case err == errUnreadable:
+			s.leaveToLock(ctx)
+			return nil
+		case err != errNothingCame: // a link that was repaired is another hold on the session
+			if ctx.Err() == nil {
+				s.log.Info("session lost", "error", err)
+			}
+			return nil
+		case s.emptying, s.all.crowded.Load(), !time.Now().Before(linger):
+			return nil
+		}
+	}
+	return nil
+}
+
+// meet finds the gateway that the session's messages go to. It reports false
+// where the message shows none: handling it will say why.
+func (s *session) meet(ctx context.Context, d *delivery) bool {
+	if d.invalid != nil || d.panicked != nil {
+		return false
+	}
+	c := s.consumer
+	if want := SessionID(d.in.providerID, d.in.settingID); want != s.receiver.SessionID() && c.told.now("session "+s.receiver.SessionID(), c.now()) {
+		d.log.Warn("the message's session is not that of its provider and setting, so its gateway is not isolated", "session", s.receiver.SessionID(), "want", want)
+	}
+	asking, cancel := context.WithTimeout(ctx, storeLimit)
+	defer cancel()
+	r, err := c.route(asking, d.in.providerID, d.in.settingID)
+	if err != nil {
+		return false
+	}
+	s.gateway = c.gateways.at(asking, r)
+	return true
+}
+
+// reachable waits while the gateway's breaker is open: the session is kept and
+// nothing received. false: ctx ended, or the session is lost.
+func (s *session) reachable(ctx context.Context) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	if s.gateway == nil {
+		return true
+	}
+	s.consumer.gateways.at(ctx, s.gateway.route)
+	if !s.gateway.open() {
+		s.emptying = false
+		return true
+	}
+	return s.emptying || s.keep(ctx)
+}
+
+// keep holds the session without a slot until its gateway answers a probe, or
+// for keepSession; then what waits is to be postponed.
+func (s *session) keep(ctx context.Context) bool {
+	c := s.consumer
+	s.log.Info("session kept until its gateway is back", "gateway", s.gateway.route.name())
+	s.yieldSlot()
+	held := holdLock(ctx, s, s.log)
+	defer held.release()
+	until := c.now().Add(c.keepSession())
+	for s.gateway.open() && c.now().Before(until) && held.working.Err() == nil {
+		look, cancel := context.WithTimeout(held.working, keepLook)
+		select {
+		case <-s.gateway.awaitProbe():
+		case <-look.Done():
+		}
+		cancel()
+	}
+	if held.working.Err() != nil || !s.takeSlot(held.working) {
+		return false
+	}
+	s.emptying = s.gateway.open()
+	return true
+}
+
+// yieldSlot lets another session be worked on, unless too many are kept already.
+func (s *session) yieldSlot() {
+	if s.all.kept.Add(1) > int64(mostSessions*cap(s.all.slots)) {
+		s.all.kept.Add(-1)
+		return
+	}
+	s.slot = false
+	<-s.all.slots
+}
+
+func (s *session) takeSlot(ctx context.Context) bool {
+	if s.slot {
+		return true
+	}
+	select {
+	case s.all.slots <- struct{}{}:
+		s.slot = true
+		s.all.kept.Add(-1)
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// leaveToLock neither renews the session nor closes it: its lock runs out, and
+// that counts a delivery of the message that could not be dealt with. Only its
+// own gateway waits for that.
+func (s *session) leaveToLock(ctx context.Context) {
+	s.yieldSlot()
+	pause(ctx, time.Until(s.receiver.LockedUntil()))
+}
+
+// giveBack lets others have the session, and the gateway: the cached connection
+// goes with it.
+func (s *session) giveBack() {
+	if s.gateway != nil {
+		s.consumer.Relay.CloseIdle(s.gateway.route.hybridConnection)
+	}
+	closeQuietly(s.receiver.Close)
+	if s.slot {
+		<-s.all.slots
+	} else {
+		s.all.kept.Add(-1)
+	}
+}
+
+// postponedUntil is when what waits in the session comes again, once it was
+// kept for long enough: spread, so that it does not all come at once.
+func (s *session) postponedUntil(now time.Time) time.Time {
+	d := s.consumer.postponeSession()
+	return now.Add(d + time.Duration(chance()*float64(d)/15))
+}
+
+// fresh renews the lock before half of it is gone.
+func (s *session) fresh(ctx context.Context) bool {
+	if time.Until(s.until()) > s.span/2 {
+		return true
+	}
+	if err := s.renew(ctx); err != nil {
+		if ctx.Err() == nil {
+			s.log.Warn("lock not renewed", "error", err)
+		}
+		return false
+	}
+	return true
+}
+
+// until and renew make the session's lock a [renewable].
+func (s *session) until() time.Time { return s.receiver.LockedUntil() }
+
+// renew counts only what returned in time and before the lock ran out: after a
+// loss the SDK silently accepts the session again and reports success.
+func (s *session) renew(ctx context.Context) error {
+	until := s.until()
+	ctx, cancel := context.WithTimeout(ctx, renewSession)
+	defer cancel()
+	err := s.receiver.RenewSessionLock(ctx, nil)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", errLockLost, err)
+	case !time.Now().Before(until):
+		return errLockLost
+	}
+	s.consumer.heard.now()
+	return nil
+}
