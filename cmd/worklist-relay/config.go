@@ -23,10 +23,11 @@ type config struct {
 	ServiceBusConnectionString string        `env:"SERVICEBUS_CONNECTION_STRING" doc:"connection string of the namespace, for development; this or SERVICEBUS_NAMESPACE"`
 	ServiceBusNamespace        string        `env:"SERVICEBUS_NAMESPACE" doc:"host name of the namespace (contoso.servicebus.windows.net), with Entra ID"`
 	ServiceBusQueue            string        `env:"SERVICEBUS_QUEUE" envDefault:"worklist-commands" doc:"the queue"`
+	ServiceBusSessions         bool          `env:"SERVICEBUS_SESSIONS" envDefault:"false" doc:"true: the queue requires sessions (recommended: one gateway is one session)"`
 	DatabaseURL                string        `env:"DATABASE_URL" doc:"postgres://... or sqlite:FILE; required by all but enqueue"`
 	AzureClientID              string        `env:"AZURE_CLIENT_ID" doc:"client id of the managed identity; unset: the developer's own login"`
 	HTTPAddr                   string        `env:"HTTP_ADDR" doc:"host:port for /livez and /readyz; unset: none"`
-	Concurrency                int           `env:"CONCURRENCY" envDefault:"16" doc:"actions in hand at once, 1 to 1000"`
+	Concurrency                int           `env:"CONCURRENCY" envDefault:"16" doc:"actions in hand at once, 1 to 1000; with sessions, gateways served at once"`
 	ConnectTimeout             time.Duration `env:"CONNECT_TIMEOUT" envDefault:"10s" doc:"name lookup and TCP connect to the relay"`
 	TLSTimeout                 time.Duration `env:"TLS_TIMEOUT" envDefault:"10s" doc:"TLS handshake with the relay"`
 	HandshakeTimeout           time.Duration `env:"HANDSHAKE_TIMEOUT" envDefault:"40s" doc:"websocket upgrade; the relay holds it up to 30 s for a listener"`
@@ -42,6 +43,9 @@ type config struct {
 	MaxAttempts                int           `env:"MAX_ATTEMPTS" envDefault:"5" doc:"attempts that may have reached the gateway"`
 	UpdateLimit                time.Duration `env:"UPDATE_LIMIT" envDefault:"24h" doc:"how long after receipt an update is tried"`
 	ClaimLease                 time.Duration `env:"CLAIM_LEASE" envDefault:"90s" doc:"how long a crashed attempt blocks its action; above the slowest connect"`
+	BreakerSpan                time.Duration `env:"BREAKER_SPAN" envDefault:"5s" doc:"a gateway is probed with echoes once three failures in a row span this"`
+	ProbeDelays                []duration    `env:"PROBE_DELAYS" envDefault:"5s,10s,20s,40s,1m" doc:"waits before the echoes, the last one repeating"`
+	ShutdownGrace              time.Duration `env:"SHUTDOWN_GRACE" envDefault:"45s" doc:"how long what was sent may take after SIGTERM; keep it under the platform's"`
 	LogLevel                   slog.Level    `env:"LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error"`
 	LogFormat                  string        `env:"LOG_FORMAT" envDefault:"json" doc:"json or text, on standard error"`
 
@@ -139,12 +143,13 @@ func (c *config) check() (faults []string) {
 	for name, d := range map[string]time.Duration{
 		"CONNECT_TIMEOUT": c.ConnectTimeout, "TLS_TIMEOUT": c.TLSTimeout, "HANDSHAKE_TIMEOUT": c.HandshakeTimeout,
 		"ACK_TIMEOUT": c.AckTimeout, "IDLE_TIMEOUT": c.IdleTimeout, "UPDATE_LIMIT": c.UpdateLimit, "CLAIM_LEASE": c.ClaimLease,
+		"BREAKER_SPAN": c.BreakerSpan, "SHUTDOWN_GRACE": c.ShutdownGrace,
 	} {
 		if d <= 0 {
 			fault("%s %s is not above 0", name, d)
 		}
 	}
-	for name, list := range map[string][]duration{"RETRY_DELAYS": c.RetryDelays, "POSTPONE_DELAYS": c.PostponeDelays} {
+	for name, list := range map[string][]duration{"RETRY_DELAYS": c.RetryDelays, "POSTPONE_DELAYS": c.PostponeDelays, "PROBE_DELAYS": c.ProbeDelays} {
 		if slices.ContainsFunc(list, func(d duration) bool { return d <= 0 }) {
 			fault("%s holds a delay that is not above 0", name)
 		}
@@ -237,6 +242,8 @@ func kindOf(t reflect.Type) string {
 		return "duration such as 35s"
 	case reflect.TypeFor[int]():
 		return "whole number"
+	case reflect.TypeFor[bool]():
+		return "true or false"
 	case reflect.TypeFor[slog.Level]():
 		return "log level: debug, info, warn or error"
 	}

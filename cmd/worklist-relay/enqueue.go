@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
@@ -43,6 +44,7 @@ func enqueueCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			bySession(messages)
 			sent, err := c.send(cmd, messages)
 			if asJSON {
 				return errors.Join(err, printJSON(cmd.OutOrStdout(), sent))
@@ -192,14 +194,28 @@ func printIDs(w io.Writer, sent []queued) error {
 	return out.Flush()
 }
 
-// sendBatch sends as many of list as one batch holds, and says how many.
+// bySession brings the actions of each session together, the sessions in the
+// order of their first actions: the broker takes the session of a batch from its
+// first message. Within a session the order stays.
+func bySession(list []queued) {
+	first := map[string]int{}
+	for i, q := range list {
+		if _, known := first[*q.message.SessionID]; !known {
+			first[*q.message.SessionID] = i
+		}
+	}
+	slices.SortStableFunc(list, func(a, b queued) int { return first[*a.message.SessionID] - first[*b.message.SessionID] })
+}
+
+// sendBatch sends as many of list as one batch holds, and says how many. A batch
+// is of one session.
 func sendBatch(ctx context.Context, sender *azservicebus.Sender, list []queued) (int, error) {
 	batch, err := sender.NewMessageBatch(ctx, nil)
 	if err != nil {
 		return 0, err
 	}
 	n := 0
-	for ; n < len(list); n++ {
+	for ; n < len(list) && *list[n].message.SessionID == *list[0].message.SessionID; n++ {
 		err := batch.AddMessage(list[n].message, nil)
 		if errors.Is(err, azservicebus.ErrMessageTooLarge) && n > 0 {
 			break

@@ -20,15 +20,16 @@ import (
 
 // Exit codes, as --help documents them.
 const (
-	exitDone    = 0
-	exitFailed  = 1
-	exitUsage   = 2
-	exitConfig  = 3
-	exitRefused = 4
+	exitDone       = 0
+	exitFailed     = 1
+	exitUsage      = 2
+	exitConfig     = 3
+	exitRefused    = 4
+	exitUnfinished = 5
 )
 
 const exitHelp = `Exit codes: 0 done, 1 failed, 2 usage, 3 configuration or database schema,
-4 finished but something was refused.`
+4 finished but something was refused, 5 stopped before everything in flight had ended.`
 
 // version is set by the release build.
 var version = ""
@@ -38,7 +39,8 @@ func main() {
 }
 
 // execute runs one command line and returns its exit code. The first SIGINT or
-// SIGTERM ends the command's context, the second the process.
+// SIGTERM ends the command's context, the second the process, unless the command
+// listens for it.
 func execute(args []string, in io.Reader, out, errs io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +22,9 @@ func runCommand() *cobra.Command {
 		Use:   "run",
 		Short: "Forward actions until SIGTERM or SIGINT",
 		Long: "run takes actions off the queue and sees each one through, until SIGTERM or SIGINT.\n" +
-			"Then it stops receiving, lets what was sent have its ack, and exits with 0.\n" +
+			"Then it stops receiving, lets what was sent have its ack, and exits with 0. A second\n" +
+			"signal, or the end of SHUTDOWN_GRACE, closes the connections to the gateways instead:\n" +
+			"what had no ack is left to redelivery, and the exit code is 5.\n" +
 			"A SQLite file is migrated at the start, a PostgreSQL database only with --migrate.\n\n" + environmentHelp(),
 		Args: cobra.NoArgs,
 		RunE: doing(func(cmd *cobra.Command, _ []string) error {
@@ -56,22 +62,60 @@ func (c config) run(cmd *cobra.Command, migrate bool) error {
 	}
 	defer gateways.Close()
 	service := &consumer.Consumer{
-		Connect: c.connect, Queue: c.ServiceBusQueue, Store: outcomes, Relay: gateways,
+		Connect: c.connect, Queue: c.ServiceBusQueue, Sessions: c.ServiceBusSessions, Store: outcomes, Relay: gateways,
 		Secret: os.Getenv, Entra: entra, Concurrency: c.Concurrency,
 		Retry: consumer.RetryPolicy{
 			Delays: delays(c.RetryDelays), Postponements: delays(c.PostponeDelays),
 			MostArrived: c.MaxAttempts, UpdateLimit: c.UpdateLimit,
 		},
-		Clinic: c.clinic, ReleaseAt: c.releaseAt, ClaimLease: c.ClaimLease, Log: log,
+		Breaker: relay.BreakerPolicy{Span: c.BreakerSpan, Probes: delays(c.ProbeDelays)},
+		Clinic:  c.clinic, ReleaseAt: c.releaseAt, ClaimLease: c.ClaimLease, Log: log,
 	}
 	healthAddr, stopHealth, err := serveHealth(c.HTTPAddr, service.Ready)
 	if err != nil {
 		return failure{exitConfig, err}
 	}
 	defer stopHealth()
-	log.Info("running", "version", programVersion(), "queue", c.ServiceBusQueue, "database", outcomes.Dialect(), "concurrency", c.Concurrency, "http_addr", healthAddr)
+	log.Info("running", "version", programVersion(), "queue", c.ServiceBusQueue, "sessions", c.ServiceBusSessions, "database", outcomes.Dialect(), "concurrency", c.Concurrency, "http_addr", healthAddr)
 	defer log.Info("stopped")
-	return service.Run(ctx)
+	return c.serve(ctx, service, gateways)
+}
+
+// lastMoments is how long everything may take to end once the connections to
+// the gateways are closed.
+const lastMoments = 5 * time.Second
+
+// errUnfinished is what run ends with when it did not wait for what was sent.
+var errUnfinished = failure{exitUnfinished, errors.New("stopped before everything in flight had ended; what had no ack is left to redelivery")}
+
+// serve runs the service until ctx ends, and then until nothing is in flight,
+// the grace is over or a second signal comes.
+func (c config) serve(ctx context.Context, service *consumer.Consumer, gateways *relay.Client) error {
+	signals := make(chan os.Signal, 2) // the first is ctx's too
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	ended := make(chan error, 1)
+	go func() { ended <- service.Run(ctx) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-signals:
+	}
+	grace := time.NewTimer(c.ShutdownGrace)
+	defer grace.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-signals:
+	case <-grace.C:
+	}
+	_ = gateways.Close() // with Close frames: a gateway whose peer just vanishes stalls
+	grace.Reset(lastMoments)
+	select {
+	case <-ended:
+	case <-grace.C:
+	}
+	return errUnfinished
 }
 
 // bringUp migrates where that is wanted, and refuses any other schema.
