@@ -25,7 +25,12 @@ func TestSituations(t *testing.T) { testSituations(t, "sqlite") }
 func TestSituationsPostgreSQL(t *testing.T) { testSituations(t, "postgres") }
 
 func testSituations(t *testing.T, dialect string) {
-	for _, list := range [][]situation{beforeSituations, sentSituations, brokerSituations} {
+	for _, list := range [][]situation{
+		beforeSituations,
+		sentSituations,
+		brokerSituations,
+		reconcileSituations,
+	} {
 		for _, s := range list {
 			t.Run(s.name, func(t *testing.T) {
 				t.Parallel()

@@ -1,0 +1,150 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+)
+
+const (
+	peekDeadline = 30 * time.Second // for one page of dead letters
+	peekPage     = 50               // dead letters held at once; with large bodies the broker sends fewer
+)
+
+// deadLetters looks through the dead-letter queue without locking anything.
+type deadLetters struct {
+	client   *azservicebus.Client
+	receiver *azservicebus.Receiver
+}
+
+// openDeadLetters opens the dead-letter queue of a queue on a client of its
+// own. Close it after.
+func openDeadLetters(connect func() (*azservicebus.Client, error), queue string) (*deadLetters, error) {
+	client, err := connect()
+	if err != nil {
+		return nil, err
+	}
+	receiver, err := client.NewReceiverForQueue(queue, &azservicebus.ReceiverOptions{SubQueue: azservicebus.SubQueueDeadLetter})
+	if err != nil {
+		closeQuietly(client.Close)
+		return nil, err
+	}
+	return &deadLetters{client, receiver}, nil
+}
+
+func (d *deadLetters) close() { closeQuietly(d.client.Close) }
+
+// each calls read with every dead letter in the order of the queue, and
+// unreadable with the sequence number of each that the SDK cannot read. It
+// ends with the queue, with ctx, or with the first error of read.
+//
+// Of unreadable ones side by side only the last is told. Where two stand in a
+// wide gap between sequence numbers, those between them may go unread: once the
+// one that is told has been removed, the rest comes to light.
+func (d *deadLetters) each(ctx context.Context, read func(*azservicebus.ReceivedMessage) error, unreadable func(int64)) error {
+	from, most := int64(1), peekPage
+	for {
+		page, ok, err := d.peek(ctx, from, most)
+		switch {
+		case err != nil:
+			return err
+		case !ok && most > 1:
+			most /= 2 // until what stands before the unreadable one is read
+			continue
+		case !ok:
+			at, err := d.unreadableFrom(ctx, from)
+			if err != nil {
+				return err
+			}
+			unreadable(at)
+			if at == math.MaxInt64 {
+				return nil
+			}
+			from, most = at+1, peekPage
+			continue
+		case len(page) == 0:
+			return nil
+		}
+		for _, m := range page {
+			if err := read(m); err != nil {
+				return err
+			}
+		}
+		last := page[len(page)-1].SequenceNumber
+		if last == nil || *last < from {
+			return errors.New("the broker sent dead letters without an order")
+		}
+		from, most = *last+1, min(2*most, peekPage)
+	}
+}
+
+// unreadableFrom finds the sequence number of the unreadable dead letter that
+// is the first at or after from. Peeking panics from anywhere up to it and not
+// behind it, which is all that can be known.
+func (d *deadLetters) unreadableFrom(ctx context.Context, from int64) (int64, error) {
+	panics, reads := from, int64(math.MaxInt64) // it is at or after panics, and before reads
+	for step := int64(1); step > 0 && step < math.MaxInt64-from; step = wider(step) {
+		_, ok, err := d.peek(ctx, from+step, 1)
+		if err != nil {
+			return 0, err
+		}
+		if ok {
+			reads = from + step
+			break
+		}
+		panics = from + step
+	}
+	for reads-panics > 1 {
+		middle := panics + (reads-panics)/2
+		_, ok, err := d.peek(ctx, middle, 1)
+		switch {
+		case err != nil:
+			return 0, err
+		case ok:
+			reads = middle
+		default:
+			panics = middle
+		}
+	}
+	return panics, nil
+}
+
+// wider goes number by number at first, where nothing is missed, and leaps
+// from there: a partitioned queue's numbers are 2^48 apart.
+func wider(step int64) int64 {
+	if step < 32 {
+		return step + 1
+	}
+	return 2 * step
+}
+
+// peek reads at most n dead letters from a sequence number on. ok is false
+// when one of them cannot be read: the SDK panics on a reason or a description
+// that is not a string.
+func (d *deadLetters) peek(ctx context.Context, from int64, n int) (page []*azservicebus.ReceivedMessage, ok bool, err error) {
+	defer func() {
+		if recover() != nil {
+			page, ok, err = nil, false, nil
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, peekDeadline)
+	defer cancel()
+	page, err = d.receiver.PeekMessages(ctx, n, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &from})
+	return page, true, err
+}
+
+// decodeDeadLetter is decode for a message that may be of any making: what
+// makes it panic makes it unreadable, and ends nothing else.
+func decodeDeadLetter(m *azservicebus.ReceivedMessage) (in incoming, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("decoding panicked with a %T", p)
+		}
+	}()
+	in, _ = decode(m) // an invalid one still says which action it was for
+	return in, nil
+}
