@@ -49,7 +49,7 @@ func TestProductionBinaryHoldsNoTestServer(t *testing.T) {
 		t.Fatalf("deps do not even hold the consumer: %v", deps)
 	}
 	for _, dep := range deps {
-		for _, forbidden := range []string{"servicebustest", "relaytest", "storetest", "net/http/httptest"} {
+		for _, forbidden := range []string{"servicebustest", "relaytest", "storetest", "leaktest", "net/http/httptest"} {
 			if strings.Contains(dep, forbidden) {
 				t.Errorf("cmd/worklist-relay depends on %s", dep)
 			}
@@ -68,6 +68,7 @@ var mayImport = map[string][]string{
 	"store/migrations":                      {},
 	"store/storetest":                       {"store"},
 	"consumer":                              {"relay", "store"},
+	"consumer/leaktest":                     {},
 	"consumer/servicebustest":               {"consumer/servicebustest/internal/amqp"},
 	"consumer/servicebustest/internal/amqp": {},
 	"cmd/worklist-relay":                    {"consumer", "relay", "store"},
