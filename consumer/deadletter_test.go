@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/worklist-relay/worklist-relay/consumer"
+	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
 	"github.com/worklist-relay/worklist-relay/consumer/servicebustest"
 	"github.com/worklist-relay/worklist-relay/relay"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
@@ -240,7 +241,7 @@ func TestReconcileTellsDeadLettersApart(t *testing.T) {
 		}
 		w.sameRow(before)
 		w.hasRow(byHand.id(), store.Failed, "DeadLettered", "")
-		noDetails(t, "what was found", fmt.Sprintf("%+v", found))
+		leaktest.Check(t, "what was found", fmt.Sprintf("%+v", found))
 	})
 }
 
