@@ -1,0 +1,164 @@
+package main_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/worklist-relay/worklist-relay/relay/relaytest"
+	"github.com/worklist-relay/worklist-relay/store"
+	"github.com/worklist-relay/worklist-relay/store/storetest"
+)
+
+// situation is one thing that happens, and the test of its one right result.
+type situation struct {
+	name string // "NN_words": its number in the list of situations
+	test func(t *testing.T, s *scene)
+}
+
+// TestSituations holds the program, as a process of its own that is killed or
+// told to stop, against the situations that no test within one process can make.
+func TestSituations(t *testing.T) {
+	bin := buildBoth(t)
+	for _, situation := range killedSituations {
+		for _, dialect := range storetest.Dialects {
+			t.Run(situation.name+"/"+dialect, func(t *testing.T) {
+				t.Parallel()
+				situation.test(t, newScene(t, bin, dialect))
+			})
+		}
+	}
+}
+
+var killedSituations = []situation{
+	{"60_killed_after_the_sent_mark_before_the_frame", func(t *testing.T, s *scene) {
+		at := s.toRelay // SQLite has no connection to hold: the frame is held, which the gateway cannot tell
+		hold := rule(afterFirst)
+		if s.toDatabase != nil {
+			at, hold = s.toDatabase, answerTo("SET status = 'sent'")
+		}
+		at.holdBy(hold)
+		first := s.start()
+		id := s.enqueue("leeds")
+		s.until("it is held", func() bool { return at.holding.Load() && s.row(id).Status == store.Sent })
+		s.sent(id, 0)
+		first.kill()
+		at.letGo()
+		s.endClaims()
+		s.start()
+		s.confirmed(id, false)
+		s.frames(1)
+		s.attempts(id, "abandoned", "confirmed")
+	}},
+	{"61_killed_after_the_ack_before_the_record", func(t *testing.T, s *scene) {
+		release := func() {}
+		if s.toDatabase != nil {
+			s.toDatabase.holdBy(request("INSERT INTO attempts"))
+		} else {
+			s.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: 2 * time.Second})
+		}
+		first := s.start()
+		id := s.enqueue("leeds")
+		s.until("the frame is at the gateway", func() bool { return len(s.gateway.Frames()) == 1 })
+		if s.toDatabase == nil {
+			release = s.lockDatabase()
+		}
+		s.until("the gateway has acked, and is left", func() bool {
+			return len(s.gateway.Snapshot().Items) == 1 && s.relay.Stats("leeds").Open == 0 && (s.toDatabase == nil || s.toDatabase.holding.Load())
+		})
+		s.sent(id, 1)
+		first.kill()
+		release()
+		if s.toDatabase != nil {
+			s.toDatabase.letGo()
+		}
+		s.sent(id, 1)
+		s.endClaims()
+		s.start()
+		s.confirmed(id, true)
+		s.frames(2)
+		s.attempts(id, "abandoned", "confirmed")
+	}},
+	{"62_killed_after_the_record_before_settling", func(t *testing.T, s *scene) {
+		at := s.toDatabase
+		if at != nil {
+			at.holdBy(answerToSecond("INSERT INTO attempts", "COMMIT"))
+		} else {
+			at = s.toBroker
+			s.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: time.Second})
+		}
+		first := s.start()
+		id := s.enqueue("leeds")
+		s.until("the frame is at the gateway", func() bool { return len(s.gateway.Frames()) == 1 })
+		if at == s.toBroker {
+			at.holdBy(everything)
+		}
+		s.until("it is recorded and not settled", func() bool { return at.holding.Load() && s.row(id).Status == store.Confirmed })
+		if q := s.queueState(); q.Locked != 1 {
+			t.Errorf("queue %+v, want the message locked", q)
+		}
+		first.kill()
+		at.letGo()
+		s.broker.ExpireLocks()
+		s.start()
+		s.confirmed(id, false)
+		s.frames(1)
+		s.attempts(id, "confirmed")
+	}},
+	{"63_killed_between_the_copy_and_completing", func(t *testing.T, s *scene) {
+		s.env["RETRY_DELAYS"] = "3s"
+		s.env["CONCURRENCY"] = "1" // at once, one copy would wait for the end of the other's lease
+		s.gateway.Script(relaytest.Reply{Text: `{"status":"error","message":"database is locked"}`})
+		s.toBroker.holdBy(othersFrom("copied_from_sequence_number"))
+		first := s.start()
+		id := s.enqueue("leeds")
+		s.until("the copy is sent and the original not completed", func() bool {
+			return s.toBroker.holding.Load() && s.queueState().Scheduled == 1
+		})
+		if q := s.queueState(); q.Locked != 1 {
+			t.Errorf("queue %+v, want the original locked", q)
+		}
+		first.kill()
+		s.toBroker.letGo()
+		s.broker.ExpireLocks()
+		second := s.start()
+		s.until("the original has a second copy", func() bool { return s.queueState().Scheduled == 2 })
+		s.confirmed(id, false)
+		s.frames(2)
+		s.attempts(id, "retry", "confirmed")
+		s.until("the original and both copies were settled", func() bool { return strings.Count(second.log.String(), `"msg":"settled"`) >= 3 })
+	}},
+}
+
+// lockDatabase takes the write lock of a SQLite file, as another process would.
+func (s *scene) lockDatabase() (release func()) {
+	s.t.Helper()
+	db, err := s.open()
+	s.must(err)
+	conn, err := db.Conn(context.Background())
+	s.must(err)
+	_, err = conn.ExecContext(context.Background(), "BEGIN IMMEDIATE")
+	s.must(err)
+	return func() {
+		s.t.Helper()
+		_, err := conn.ExecContext(context.Background(), "ROLLBACK")
+		s.must(err)
+		s.check(conn.Close())
+		s.check(db.Close())
+	}
+}
+
+// attempts checks how an action's attempts ended, in their order.
+func (s *scene) attempts(id string, results ...string) {
+	s.t.Helper()
+	_, attempts, _, err := s.store.Action(context.Background(), "", id)
+	s.must(err)
+	var got []string
+	for _, a := range attempts {
+		got = append(got, a.Result)
+	}
+	if strings.Join(got, ", ") != strings.Join(results, ", ") {
+		s.t.Errorf("attempts ended %q, want %q", got, results)
+	}
+}
