@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
 	"github.com/worklist-relay/worklist-relay/store/storetest"
 )
 
@@ -95,6 +96,9 @@ func (p *processes) start(name string, args ...string) *exec.Cmd {
 	}
 	p.t.Cleanup(func() {
 		p.stop(cmd)
+		if name == "worklist-relay" {
+			leaktest.Check(p.t, "its log", errs.String())
+		}
 		if p.t.Failed() {
 			p.t.Logf("%s:\n%s", name, errs.String())
 		}
