@@ -58,7 +58,8 @@ func (s *Server) Fault(name string, d time.Duration) error {
 	return nil
 }
 
-// DropConnections cuts every TCP connection without a word. Messages that were received stay locked.
+// DropConnections cuts every TCP connection without a word. Messages that were received stay locked, and so do sessions: whoever
+// held one cannot accept it again before its lock has run out.
 func (s *Server) DropConnections() {
 	for _, c := range s.connections() {
 		c.cut()
@@ -66,6 +67,7 @@ func (s *Server) DropConnections() {
 }
 
 // DetachLinks detaches every link with amqp:link:detach-forced, as the service does when it moves a queue to another machine.
+// Sessions are given back by that, and links that wait for one are refused.
 func (s *Server) DetachLinks() {
 	reason := &fault{condition: "amqp:link:detach-forced", text: "the link is force detached by the broker"}
 	for _, c := range s.connections() {
@@ -73,7 +75,8 @@ func (s *Server) DetachLinks() {
 	}
 }
 
-// ExpireLocks ends every message lock now, as if it had run out: a delivery is counted, and the message is delivered again.
+// ExpireLocks ends every lock of a message or session now, as if it had run out: a delivery is counted, and the message is delivered
+// again. A link that has lost its session by that is detached with com.microsoft:session-lock-lost.
 func (s *Server) ExpireLocks() {
 	now := time.Now()
 	for _, q := range s.queues {
@@ -82,7 +85,7 @@ func (s *Server) ExpireLocks() {
 }
 
 // Throttle answers com.microsoft:server-busy to sends, settlements, requests and new links for d, 0 for 5 s. Links that are
-// attached stay, and get no messages meanwhile.
+// attached stay, and get no messages meanwhile; those that wait for a session go on waiting.
 func (s *Server) Throttle(d time.Duration) { s.faults.throttled.open(d) }
 
 // RefuseTokens answers 401 to every token that is presented in the next d, 0 for 5 s. Links that are attached stay.

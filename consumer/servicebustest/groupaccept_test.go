@@ -139,7 +139,8 @@ func acceptByID(t *testing.T, r *rig) {
 func acceptsInTurn(t *testing.T, r *rig) {
 	w := dialWire(t, r.server)
 	w.openAsUsual()
-	filter := wireamqp.Map{{Key: wireamqp.Symbol("com.microsoft:session-filter"), Value: wireamqp.Described{Descriptor: uint64(0x00000137000000C)}}}
+	next := wireamqp.Described{Descriptor: uint64(0x00000137000000C)}
+	filter := wireamqp.Map{{Key: wireamqp.Symbol("com.microsoft:session-filter"), Value: next}}
 	for handle := range uint32(2) {
 		w.send(&wireamqp.Attach{
 			Name: strings.Repeat("x", int(handle+1)), Handle: handle, Role: wireamqp.RoleReceiver,

@@ -32,7 +32,9 @@ func TestSessionLocks(t *testing.T) {
 				t.Errorf("message state tells %s, want %s", state.LockedUntil, until)
 			}
 		}},
-		{name: "a renewed session lock holds longer", queue: servicebustest.Queue{RequiresSession: true, LockDuration: 900 * time.Millisecond}, prove: renewedSession},
+		{name: "a renewed session lock holds longer", queue: servicebustest.Queue{
+			RequiresSession: true, LockDuration: 900 * time.Millisecond,
+		}, prove: renewedSession},
 		{name: "a session lock that runs out counts a delivery of each message, and frees the session", queue: short, prove: sessionRunsOut},
 		{name: "a session lock that runs out goes to who waits", queue: short, prove: func(t *testing.T, r *rig) {
 			r.sendTo("a", "a1")
@@ -67,8 +69,8 @@ func TestSessionLocks(t *testing.T) {
 			session := r.rawSession()
 			_, token := rawReceive(t, r, session)
 			r.server.ExpireLocks()
-			status, _ := r.manage(session, "update-disposition", "", map[string]any{"disposition-status": "completed", "lock-tokens": []amqp.UUID{token}})
-			if status != 410 {
+			args := map[string]any{"disposition-status": "completed", "lock-tokens": []amqp.UUID{token}}
+			if status, _ := r.manage(session, "update-disposition", "", args); status != 410 {
 				t.Errorf("status %d", status)
 			}
 			r.state(servicebustest.QueueState{Active: 1})

@@ -9,6 +9,9 @@
 //	defer server.Close()
 //	client, err := azservicebus.NewClientFromConnectionString(server.ConnectionString(), nil)
 //
+// A queue with RequiresSession delivers its messages session by session: in order, to one receiver at a time, under one lock. The
+// next session to be accepted is the one that has waited for the longest. Server.Sessions tells about them.
+//
 // Faults are asked for: Server.DropConnections, ExpireLocks, Throttle and the others.
 package servicebustest
 
