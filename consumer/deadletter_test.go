@@ -14,7 +14,6 @@ import (
 
 	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
-	"github.com/worklist-relay/worklist-relay/consumer/servicebustest"
 	"github.com/worklist-relay/worklist-relay/relay"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 	"github.com/worklist-relay/worklist-relay/store"
@@ -65,15 +64,6 @@ var reconcileSituations = []situation{
 	{"78_the_broker_dead_letters_by_time_to_live", func(t *testing.T, url string) {
 		w := newWorld(t, url)
 		// No consumer saw the message: the row is made of the dead letter.
-		mortal, err := servicebustest.NewServer(servicebustest.Config{Queues: []servicebustest.Queue{{Name: queue, DeadLetteringOnExpiration: true}}})
-		w.must(err)
-		w.check(w.broker.Close())
-		w.broker = mortal
-		t.Cleanup(func() { w.check(mortal.Close()) })
-		w.client, err = w.connect()
-		w.must(err)
-		client := w.client
-		t.Cleanup(func() { w.check(client.Close(context.Background())) })
 		a, ttl := newCreate(), 10*time.Millisecond
 		m := a.message()
 		m.TimeToLive = &ttl

@@ -98,7 +98,9 @@ func (w *gateway) learn(err error) {
 	case changed:
 		w.unsaved = true
 		w.tell()
-	case w.breaker.Failures > failures || w.breaker.Open():
+	case w.breaker.Open():
+		w.unsaved = true // when the next probe is due must be known to whoever takes it
+	case w.breaker.Failures > failures:
 		w.unsaved = w.unsaved || now.Sub(w.saved) >= failureSaved
 	case w.breaker.LastLife.After(lively):
 		w.unsaved = w.unsaved || failures > 0 || now.Sub(w.saved) >= lifeSaved

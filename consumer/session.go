@@ -183,12 +183,27 @@ func (s *session) takeSlot(ctx context.Context) bool {
 	}
 	select {
 	case s.all.slots <- struct{}{}:
-		s.slot = true
-		s.all.kept.Add(-1)
-		return true
+		return s.resume()
+	default:
+	}
+	// What waits here goes before what is not even accepted yet.
+	s.all.resuming.Add(1)
+	defer s.all.resuming.Add(-1)
+	if cancel := s.all.accepting.Load(); cancel != nil {
+		(*cancel)()
+	}
+	select {
+	case s.all.slots <- struct{}{}:
+		return s.resume()
 	case <-ctx.Done():
 		return false
 	}
+}
+
+func (s *session) resume() bool {
+	s.slot = true
+	s.all.kept.Add(-1)
+	return true
 }
 
 // leaveToLock neither renews the session nor closes it: its lock runs out, and

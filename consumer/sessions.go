@@ -48,6 +48,9 @@ type sessions struct {
 	kept    atomic.Int64  // sessions that are kept and hold none
 	crowded atomic.Bool   // no slot is left to accept another session with
 	open    sync.WaitGroup
+
+	resuming  atomic.Int64                       // kept sessions that wait for a slot; they go before others
+	accepting atomic.Pointer[context.CancelFunc] // ends the accept that waits, which holds a slot; nil: none waits
 }
 
 // consumeSessions accepts one session after the other, with one call at a time,
@@ -67,7 +70,7 @@ func (c *Consumer) consumeSessions(ctx context.Context, client *azservicebus.Cli
 		if _, err := c.awaitStore(ctx); err != nil {
 			return err
 		}
-		receiver, err := c.accept(ctx, client, wait)
+		receiver, err := c.accept(ctx, client, all, wait)
 		if err != nil {
 			return err
 		}
@@ -98,10 +101,15 @@ func (all *sessions) slot(ctx context.Context) bool {
 }
 
 // accept waits for a session that has messages and that nobody holds; nil for
-// none within wait.
-func (c *Consumer) accept(ctx context.Context, client *azservicebus.Client, wait time.Duration) (*azservicebus.SessionReceiver, error) {
+// none within wait, or when a session that was kept needs the slot.
+func (c *Consumer) accept(ctx context.Context, client *azservicebus.Client, all *sessions, wait time.Duration) (*azservicebus.SessionReceiver, error) {
 	deadline, cancel := context.WithTimeout(ctx, min(wait, c.watchdog()/4))
 	defer cancel()
+	all.accepting.Store(&cancel)
+	defer all.accepting.Store(nil)
+	if all.resuming.Load() > 0 {
+		return nil, nil
+	}
 	receiver, err := client.AcceptNextSessionForQueue(deadline, c.Queue, nil)
 	var failure *azservicebus.Error
 	switch {
@@ -109,7 +117,7 @@ func (c *Consumer) accept(ctx context.Context, client *azservicebus.Client, wait
 		c.receiving.Store(true)
 		c.heard.now()
 		return receiver, nil
-	case ctx.Err() != nil:
+	case deadline.Err() == context.Canceled:
 		return nil, ctx.Err()
 	case deadline.Err() != nil:
 		// The broker's own "none" may be a little late.

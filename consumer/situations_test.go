@@ -28,6 +28,7 @@ func testSituations(t *testing.T, dialect string) {
 		beforeSituations,
 		sentSituations,
 		brokerSituations,
+		sessionSituations,
 		reconcileSituations,
 		leakSituations,
 	} {

@@ -85,7 +85,7 @@ func newWorld(t *testing.T, url string, change ...func(*world, *relaytest.Gatewa
 	w.consumer.Sessions = w.sessions
 	w.broker, err = servicebustest.NewServer(servicebustest.Config{
 		Queues: []servicebustest.Queue{{
-			Name: queue, LockDuration: w.lock, RequiresSession: w.sessions, MaxMessageBytes: 4 << 20,
+			Name: queue, LockDuration: w.lock, RequiresSession: w.sessions, DeadLetteringOnExpiration: true, MaxMessageBytes: 4 << 20,
 		}},
 		KeyName: "test", Key: leaktest.BrokerKey,
 	})
@@ -292,9 +292,11 @@ func (w *world) readableDeadLetters() (readable []*azservicebus.ReceivedMessage)
 
 func (w *world) peekDead(sequence int64) []*azservicebus.ReceivedMessage {
 	w.t.Helper()
-	receiver, err := w.client.NewReceiverForQueue(queue, &azservicebus.ReceiverOptions{SubQueue: azservicebus.SubQueueDeadLetter})
+	client, err := w.connect() // the test's own may be closed by now
 	w.must(err)
-	defer receiver.Close(context.Background())
+	defer client.Close(context.Background())
+	receiver, err := client.NewReceiverForQueue(queue, &azservicebus.ReceiverOptions{SubQueue: azservicebus.SubQueueDeadLetter})
+	w.must(err)
 	messages, err := receiver.PeekMessages(context.Background(), 1, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &sequence})
 	w.must(err)
 	return messages

@@ -14,10 +14,6 @@ import (
 type Lost struct {
 	Invalid
 	BodySHA256 string // of the canonical content; "" when the message does not validate
-
-	// LastSeen is when an action without a row was certainly still on the queue.
-	// A message enqueued after it is a resend. Zero: now.
-	LastSeen time.Time
 }
 
 // Ending is what a lost message means for its action.
@@ -58,9 +54,10 @@ func (s *Store) WouldEnd(ctx context.Context, l Lost) (Ending, error) {
 // a row. It appends an audit entry when it does, and changes nothing when it
 // does not. Of several calls for one message, exactly one is MarkedFailed.
 //
-// The action has failed since it was last due to move, and not since now:
-// what a producer enqueued after that is a resend and starts afresh (where no
-// frame was written), also if it was enqueued before this call.
+// The action has failed since it was last due to move, or without a row since
+// it was enqueued, and not since now: what a producer enqueued after that is a
+// resend and starts afresh (where no frame was written), also if it was on the
+// queue before this call.
 func (s *Store) DeadLettered(ctx context.Context, l Lost, by By) (e Ending, err error) {
 	if l.ActionID == "" {
 		return 0, errors.New("dead letter: no action id")
@@ -72,8 +69,8 @@ func (s *Store) DeadLettered(ctx context.Context, l Lost, by By) (e Ending, err 
 	now := s.now()
 	err = s.write(ctx, func(tx *sqlx.Tx) error {
 		row := l.failedRow(now)
-		if !l.LastSeen.IsZero() && l.LastSeen.Before(now) {
-			row.FailedAt = instant(l.LastSeen)
+		if seen := instant(l.EnqueuedAt); seen != nil && seen.Before(now) {
+			row.FailedAt = seen
 		}
 		inserted, err := insert(ctx, tx, row)
 		if err != nil {
