@@ -184,5 +184,6 @@ func (d *delivery) claim(ctx context.Context) (store.Claim, error) {
 	if err != nil {
 		return store.Claim{}, fmt.Errorf("claim: %w", err)
 	}
+	d.consumer.storeAnswers()
 	return claim, nil
 }

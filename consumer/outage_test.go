@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"database/sql"
 	"net"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -91,13 +90,8 @@ func TestDatabaseTakesNoWrites(t *testing.T) {
 // behindProxy is a world whose database is PostgreSQL behind a proxy.
 func behindProxy(t *testing.T) (*world, *proxy) {
 	t.Helper()
-	address, err := url.Parse(storetest.URL(t, "postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := startProxy(t, address.Host)
-	address.Host = p.listener.Addr().String()
-	return newWorld(t, address.String()), p
+	address, p := proxied(t, storetest.URL(t, "postgres"))
+	return newWorld(t, address), p
 }
 
 // proxy passes bytes on until it is to lose an answer: then it cuts every

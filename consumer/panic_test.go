@@ -8,13 +8,12 @@ import (
 	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
 	"github.com/worklist-relay/worklist-relay/store"
-	"github.com/worklist-relay/worklist-relay/store/storetest"
 )
 
 // A message on which handling panics is given back twice, then dead-lettered;
 // others are not touched by it.
-func TestPanicBeforeTheFrame(t *testing.T) {
-	w := newWorld(t, storetest.URL(t, "sqlite"))
+func panicBeforeTheFrame(t *testing.T, url string) {
+	w := newWorld(t, url)
 	keys := w.consumer.Secret
 	w.consumer.Secret = func(variable string) string {
 		if variable == "BROKEN" {
@@ -36,8 +35,8 @@ func TestPanicBeforeTheFrame(t *testing.T) {
 
 // Once the frame may have been sent, a panic ends the action: another try
 // would send it again.
-func TestPanicAfterTheFrame(t *testing.T) {
-	w := newWorld(t, storetest.URL(t, "sqlite"))
+func panicAfterTheFrame(t *testing.T, url string) {
+	w := newWorld(t, url)
 	var panicked atomic.Bool
 	w.consumer.Now = func() time.Time {
 		if w.gateway != nil && w.sentFrames() > 0 && panicked.CompareAndSwap(false, true) {

@@ -69,8 +69,7 @@ func (c *Consumer) awaitStore(ctx context.Context) (wasAway bool, err error) {
 		err := c.Store.Writable(asking)
 		cancel()
 		if err == nil {
-			c.storeAway.Store(false)
-			c.log().Info("database takes writes again")
+			c.storeAnswers()
 			break
 		}
 		pause(ctx, storeProbe)
@@ -79,4 +78,11 @@ func (c *Consumer) awaitStore(ctx context.Context) (wasAway bool, err error) {
 		}
 	}
 	return wasAway, ctx.Err()
+}
+
+// storeAnswers notes that the database took a write.
+func (c *Consumer) storeAnswers() {
+	if c.storeAway.CompareAndSwap(true, false) {
+		c.log().Info("database takes writes again")
+	}
 }

@@ -47,7 +47,7 @@ func (c *Consumer) newSession(all *sessions, receiver *azservicebus.SessionRecei
 func (s *session) work(ctx context.Context) {
 	defer s.giveBack()
 	began, handled := time.Now(), 0
-	for s.reachable(ctx) && !s.turnOver(began, handled) {
+	for !s.consumer.storeAway.Load() && s.reachable(ctx) && !s.turnOver(began, handled) {
 		m := s.next(ctx)
 		if m == nil {
 			return
@@ -61,9 +61,9 @@ func (s *session) work(ctx context.Context) {
 		d.handle(ctx)
 		handled++
 		switch {
-		case d.lost, d.unsettled, s.consumer.storeAway.Load():
+		case d.lost, d.unsettled:
 			return // what is not settled comes again with the session
-		case d.left:
+		case d.left && !s.consumer.storeAway.Load():
 			s.leaveToLock(ctx)
 			return
 		}

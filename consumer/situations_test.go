@@ -29,6 +29,7 @@ func testSituations(t *testing.T, dialect string) {
 		sentSituations,
 		brokerSituations,
 		sessionSituations,
+		outageSituations,
 		reconcileSituations,
 		leakSituations,
 	} {

@@ -49,6 +49,7 @@ type world struct {
 	sessions bool          // the queue requires them
 	connects atomic.Int64  // clients opened by consumers and tests
 	url      string        // of the database
+	proxy    *proxy        // before it; nil: none
 }
 
 // newWorld makes one with the database at url. change may alter the consumer
