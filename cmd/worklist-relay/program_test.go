@@ -61,7 +61,7 @@ func (p *program) kill() {
 // exits waits for the process to end by itself, with this code.
 func (p *program) exits(code int) {
 	p.s.t.Helper()
-	late := time.AfterFunc(time.Minute, func() { _ = p.cmd.Process.Kill() })
+	late := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
 	defer late.Stop()
 	<-p.ended
 	if got := p.cmd.ProcessState.ExitCode(); got != code {
@@ -86,3 +86,5 @@ func (o *output) String() string {
 	defer o.mu.Unlock()
 	return o.buf.String()
 }
+
+func (o *output) has(text string) bool { return strings.Contains(o.String(), text) }
