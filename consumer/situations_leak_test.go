@@ -43,6 +43,7 @@ var endings = []ending{
 	{"closed without a word", replies(relaytest.Reply{Close: 1000}), nil, store.Failed, consumer.ReasonClosedWithoutReply, relay.PhaseAckClosed},
 	{"exists", replies(relaytest.Reply{Text: fmt.Sprintf(`{"status":"exists","item":%q}`, participant)}), nil, store.Failed, consumer.ReasonAccessionConflict, relay.PhaseAckError},
 	{"rejected by the listener", func(w *world) { w.gateway.RejectNext(1, 418, "busy with "+participant) }, nil, store.Failed, consumer.ReasonListenerRejected, relay.PhaseRejected},
+	{"the listener failed", func(w *world) { w.gateway.RejectNext(1, 502, "at "+participant) }, nil, store.Pending, "", relay.PhaseHandshake},
 	{"key refused", func(w *world) {
 		token := relaytest.SAS("http://"+w.relay.Addr()+"/"+provider, sendKey, time.Now().Add(time.Hour))
 		w.relay.Refuse(provider, 2, 401, "token "+token+" of key "+leaktest.RelayKey+" refused")
