@@ -145,7 +145,7 @@ func TestDeadLetteredWithoutARow(t *testing.T) {
 	each(t, func(t *testing.T, f fixture) {
 		ctx := context.Background()
 		l := lost(action1, 1)
-		l.LastSeen, l.Reason = start.Add(-time.Minute), strings.Repeat("é", 2000)+"\x00"
+		l.EnqueuedAt, l.Reason = start.Add(-time.Minute), strings.Repeat("é", 2000)+"\x00"
 		f.deadLettered(l, store.MarkedFailed)
 		a := f.action(action1)
 		same(t, "row", []any{a.Status, len(value(a.Reason)), value(a.LastError), value(a.FailedAt), a.ProviderID, a.AccessionNumber, a.BodySHA256 == nil},
@@ -157,13 +157,13 @@ func TestDeadLetteredWithoutARow(t *testing.T) {
 		// Its own message comes to nothing; one enqueued since is a resend, also
 		// when it was on the queue before the dead letter was found.
 		own := message(action1, 9)
-		own.EnqueuedAt = l.LastSeen
+		own.EnqueuedAt = l.EnqueuedAt
 		f.claim(own, store.AlreadyFailed)
 		f.claim(message(action1, 9), store.Claimed)
 
-		for what, seen := range map[string]time.Time{action2: {}, action3: start.Add(time.Hour)} {
+		for what, enqueued := range map[string]time.Time{action2: {}, action3: start.Add(time.Hour)} {
 			l := lost(what, 2)
-			l.LastSeen = seen
+			l.EnqueuedAt = enqueued
 			f.deadLettered(l, store.MarkedFailed)
 			same(t, "failed now", value(f.action(what).FailedAt), start)
 		}
