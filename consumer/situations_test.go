@@ -1,6 +1,7 @@
 package consumer_test
 
 import (
+	"slices"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -18,26 +19,28 @@ type situation struct {
 
 // TestSituations holds the consumer, end to end, against every situation that
 // it may meet, on SQLite.
-func TestSituations(t *testing.T) { testSituations(t, "sqlite") }
+func TestSituations(t *testing.T) {
+	testSituations(t, "sqlite", append(eitherQueue(), brokerSituations, sessionSituations, outageSituations, reconcileSituations, leakSituations)...)
+}
 
 // TestSituationsPostgreSQL is the same on PostgreSQL.
-func TestSituationsPostgreSQL(t *testing.T) { testSituations(t, "postgres") }
+func TestSituationsPostgreSQL(t *testing.T) {
+	testSituations(t, "postgres", append(eitherQueue(), brokerSituations, sessionSituations, outageSituations, reconcileSituations, leakSituations)...)
+}
 
-func testSituations(t *testing.T, dialect string) {
-	for _, list := range [][]situation{
-		beforeSituations,
-		sentSituations,
-		brokerSituations,
-		sessionSituations,
-		outageSituations,
-		reconcileSituations,
-		leakSituations,
-	} {
-		for _, s := range list {
-			t.Run(s.name, func(t *testing.T) {
-				t.Parallel()
-				s.test(t, storetest.URL(t, dialect))
-			})
-		}
+// TestSituationsInSessions is what a plain queue and a session queue must have
+// in common, on a session queue.
+func TestSituationsInSessions(t *testing.T) { testSituations(t, "sqlite", eitherQueue()...) }
+
+// eitherQueue are the situations of an action, whatever queue it comes from. (The
+// others choose their kind of queue.)
+func eitherQueue() [][]situation { return [][]situation{beforeSituations, sentSituations} }
+
+func testSituations(t *testing.T, dialect string, lists ...[]situation) {
+	for _, s := range slices.Concat(lists...) {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			s.test(t, storetest.URL(t, dialect))
+		})
 	}
 }
