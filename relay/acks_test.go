@@ -13,73 +13,101 @@ import (
 
 const applied = `{"status":"updated","accession_number":"ACC202601150001"}`
 
-// acks are answers that a gateway may give, over a real connection.
-func acks(t *testing.T) {
-	s := newSite(t, relaytest.GatewayConfig{})
-	made, moved := create(1), update(1, "COMPLETED")
-	answered := func(status string) relay.Ack { return relay.Ack{Kind: relay.AckDone, Status: status} }
-	failure := func(kind relay.AckKind, text string) relay.Ack {
-		return relay.Ack{Kind: kind, Status: "error", Text: text}
+// answer is what a gateway may say to an action, and what it means.
+type answer struct {
+	name   string
+	action relay.Action
+	text   string
+	want   relay.Ack
+}
+
+var made, moved = create(1), update(1, "COMPLETED")
+
+func answered(status string) relay.Ack { return relay.Ack{Kind: relay.AckDone, Status: status} }
+
+func failed(kind relay.AckKind, text string) relay.Ack {
+	return relay.Ack{Kind: kind, Status: "error", Text: text}
+}
+
+// The answers of gateways, by what they mean.
+var (
+	created = []answer{
+		{"created", made, `{"status":"created","action_id":"` + made.ID() + `"}`,
+			relay.Ack{Kind: relay.AckDone, Status: "created", ActionID: made.ID()}},
+		{"created, id in capitals", made, `{"status":"created","action_id":"` + strings.ToUpper(made.ID()) + `"}`,
+			relay.Ack{Kind: relay.AckDone, Status: "created", ActionID: made.ID()}},
+		{"created, no id", made, `{"status":"created"}`, answered("created")},
+		{"created, null id", made, `{"status":"created","action_id":null,"more":[1]}`, answered("created")},
 	}
-	for _, test := range []struct {
-		name   string
-		action relay.Action
-		reply  string
-		want   relay.Ack
-	}{
-		{"38 created", made, `{"status":"created","action_id":"` + made.ID() + `"}`,
-			relay.Ack{Kind: relay.AckDone, Status: "created", ActionID: made.ID()}},
-		{"38 created, id in capitals", made, `{"status":"created","action_id":"` + strings.ToUpper(made.ID()) + `"}`,
-			relay.Ack{Kind: relay.AckDone, Status: "created", ActionID: made.ID()}},
-		{"38 created, no id", made, `{"status":"created"}`, answered("created")},
-		{"38 created, null id", made, `{"status":"created","action_id":null,"more":[1]}`, answered("created")},
-		{"39 processed create", made, `{"status":"processed"}`, answered("processed")},
-		{"39 processed update", moved, `{"status":"processed"}`, answered("processed")},
-		{"40 updated", moved, applied, relay.Ack{Kind: relay.AckDone, Status: "updated", AccessionNumber: "ACC202601150001"}},
-		{"42 exists", made, `{"status":"exists"}`, relay.Ack{Kind: relay.AckExists, Status: "exists"}},
-		{"42 duplicate", made, `{"status":"duplicate"}`, relay.Ack{Kind: relay.AckExists, Status: "duplicate"}},
-		{"42 first release", made, `{"status":"error","error":"UNIQUE constraint failed: items.accession_number"}`,
-			failure(relay.AckExists, "UNIQUE constraint")},
-		{"44 missing key", made, `{"status":"error","message":"Missing key: 'scheduled' in TESTPERSON"}`, failure(relay.AckRefused, "Missing key")},
-		{"44 unsupported", made, `{"status":"error","message":"Unsupported action: x"}`, failure(relay.AckRefused, "Unsupported action")},
-		{"44 transition", moved, `{"status":"error","message":"Cannot transition to 'COMPLETED'"}`, failure(relay.AckRefused, "Cannot transition")},
-		{"44 no name", made, `{"status":"error","message":"No patient name"}`, failure(relay.AckRefused, "No patient name")},
-		{"44 binding", made, `{"status":"error","message":"Error binding parameter 3: TESTPERSON"}`, failure(relay.AckRefused, "Error binding parameter")},
-		{"44 attribute", made, `{"status":"error","message":"'NoneType' object has no attribute 'x'"}`, failure(relay.AckRefused, "has no attribute")},
-		{"45 locked", made, `{"status":"error","message":"database is locked"}`, failure(relay.AckBusy, "database is locked")},
-		{"45 disk", made, `{"status":"error","message":"Disk I/O Error"}`, failure(relay.AckBusy, "disk I/O error")},
-		{"45 full", made, `{"status":"error","message":"database or disk is full"}`, failure(relay.AckBusy, "database or disk is full")},
-		{"45 open", made, `{"status":"error","message":"unable to open database file"}`, failure(relay.AckBusy, "unable to open database file")},
-		{"45 read only", made, `{"status":"error","message":"attempt to write a readonly database"}`, failure(relay.AckBusy, "readonly database")},
-		{"45 table", made, `{"status":"error","message":"no such table: items"}`, failure(relay.AckBusy, "no such table")},
-		{"46 unknown", made, `{"status":"error","message":"Oh dear, testperson of 1970-01-31 said \"ouch\""}`,
-			failure(relay.AckUnknown, "Oh dear, [...] of [...] said [...]")},
-		{"46 no text", made, `{"status":"error"}`, failure(relay.AckUnknown, "")},
-		{"46 create not found", made, `{"status":"error","message":"shelf not found"}`, failure(relay.AckUnknown, "shelf not found")},
-		{"46 update unique", moved, `{"status":"error","message":"UNIQUE constraint"}`, failure(relay.AckUnknown, "UNIQUE constraint")},
-		{"47 not found", moved, `{"status":"error","message":"Worklist item 'ACC202601150001' not found"}`, failure(relay.AckNotFound, "not found")},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			s.gateway.Script(relaytest.Reply{Text: test.reply})
-			ack, _ := s.must(t, test.action)
-			if diff := cmp.Diff(test.want, ack); diff != "" {
-				t.Error(diff)
+	processed = []answer{
+		{"processed create", made, `{"status":"processed"}`, answered("processed")},
+		{"processed update", moved, `{"status":"processed"}`, answered("processed")},
+	}
+	updated = []answer{
+		{"updated", moved, applied, relay.Ack{Kind: relay.AckDone, Status: "updated", AccessionNumber: "ACC202601150001"}},
+	}
+	exists = []answer{
+		{"exists", made, `{"status":"exists"}`, relay.Ack{Kind: relay.AckExists, Status: "exists"}},
+		{"duplicate", made, `{"status":"duplicate"}`, relay.Ack{Kind: relay.AckExists, Status: "duplicate"}},
+		{"first release", made, `{"status":"error","error":"UNIQUE constraint failed: items.accession_number"}`,
+			failed(relay.AckExists, "UNIQUE constraint")},
+	}
+	permanent = []answer{
+		{"missing key", made, `{"status":"error","message":"Missing key: 'scheduled' in TESTPERSON"}`, failed(relay.AckRefused, "Missing key")},
+		{"unsupported", made, `{"status":"error","message":"Unsupported action: x"}`, failed(relay.AckRefused, "Unsupported action")},
+		{"transition", moved, `{"status":"error","message":"Cannot transition to 'COMPLETED'"}`, failed(relay.AckRefused, "Cannot transition")},
+		{"no name", made, `{"status":"error","message":"No patient name"}`, failed(relay.AckRefused, "No patient name")},
+		{"binding", made, `{"status":"error","message":"Error binding parameter 3: TESTPERSON"}`, failed(relay.AckRefused, "Error binding parameter")},
+		{"attribute", made, `{"status":"error","message":"'NoneType' object has no attribute 'x'"}`, failed(relay.AckRefused, "has no attribute")},
+	}
+	transient = []answer{
+		{"locked", made, `{"status":"error","message":"database is locked"}`, failed(relay.AckBusy, "database is locked")},
+		{"disk", made, `{"status":"error","message":"Disk I/O Error"}`, failed(relay.AckBusy, "disk I/O error")},
+		{"full", made, `{"status":"error","message":"database or disk is full"}`, failed(relay.AckBusy, "database or disk is full")},
+		{"open", made, `{"status":"error","message":"unable to open database file"}`, failed(relay.AckBusy, "unable to open database file")},
+		{"read only", made, `{"status":"error","message":"attempt to write a readonly database"}`, failed(relay.AckBusy, "readonly database")},
+		{"table", made, `{"status":"error","message":"no such table: items"}`, failed(relay.AckBusy, "no such table")},
+	}
+	unknown = []answer{
+		{"unknown", made, `{"status":"error","message":"Oh dear, testperson of 1970-01-31 said \"ouch\""}`,
+			failed(relay.AckUnknown, "Oh dear, [...] of [...] said [...]")},
+		{"no text", made, `{"status":"error"}`, failed(relay.AckUnknown, "")},
+		{"create not found", made, `{"status":"error","message":"shelf not found"}`, failed(relay.AckUnknown, "shelf not found")},
+		{"update unique", moved, `{"status":"error","message":"UNIQUE constraint"}`, failed(relay.AckUnknown, "UNIQUE constraint")},
+	}
+	notFound = []answer{
+		{"not found", moved, `{"status":"error","message":"Worklist item 'ACC202601150001' not found"}`, failed(relay.AckNotFound, "not found")},
+	}
+)
+
+// acked is the situation of an action that is answered with each of these, over a real connection.
+func acked(answers ...answer) func(*testing.T) {
+	return func(t *testing.T) {
+		s := newSite(t, relaytest.GatewayConfig{})
+		for _, r := range answers {
+			s.gateway.Script(relaytest.Reply{Text: r.text})
+			ack, _ := s.must(t, r.action)
+			if diff := cmp.Diff(r.want, ack); diff != "" {
+				t.Error(r.name, diff)
 			}
-		})
+		}
 	}
 }
 
-func invalidAcks(t *testing.T) {
-	s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent})
-	made, moved := create(1), update(1, "COMPLETED")
-	for _, test := range []struct {
-		name   string
-		action relay.Action
-		reply  string
-	}{
-		{"41 another action's id", made, `{"status":"created","action_id":"` + create(2).ID() + `"}`},
-		{"41 another action's id in an error", made, `{"status":"error","message":"database is locked","action_id":"` + create(2).ID() + `"}`},
+// nonsense is what a gateway may say to an action that is no ack to it.
+type nonsense struct {
+	name   string
+	action relay.Action
+	text   string
+}
+
+var (
+	anothers = []nonsense{
+		{"another action's id", made, `{"status":"created","action_id":"` + create(2).ID() + `"}`},
+		{"another action's id in an error", made, `{"status":"error","message":"database is locked","action_id":"` + create(2).ID() + `"}`},
 		{"another accession number", moved, `{"status":"updated","accession_number":"ACC202601150002"}`},
+	}
+	invalid = []nonsense{
 		{"update's status for a create", made, applied},
 		{"create's status for an update", moved, `{"status":"created"}`},
 		{"exists for an update", moved, `{"status":"exists"}`},
@@ -96,23 +124,29 @@ func invalidAcks(t *testing.T) {
 		{"status in another case", made, `{"Status":"created"}`},
 		{"unknown status", made, `{"status":"TESTPERSON^SYNTHETIC"}`},
 		{"over 64 KiB", made, fmt.Sprintf(`{"status":"created","x":%q}`, strings.Repeat("TESTPERSON", 6600))},
-	} {
-		t.Run(test.name, func(t *testing.T) {
+	}
+)
+
+// notAcked is the situation of an action that is answered with each of these.
+func notAcked(answers ...nonsense) func(*testing.T) {
+	return func(t *testing.T) {
+		s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent})
+		for _, r := range answers {
 			fine := relaytest.Reply{Text: `{"status":"processed"}`}
-			s.gateway.Script(fine, relaytest.Reply{Text: test.reply}, fine)
+			s.gateway.Script(fine, relaytest.Reply{Text: r.text}, fine)
 			s.must(t, create(3))
-			e := s.fails(t, test.action)
+			e := s.fails(t, r.action)
 			if diff := cmp.Diff(verdict{Phase: relay.PhaseAckInvalid, Sent: relay.SentMaybe, Answered: true}, verdictOf(e)); diff != "" {
-				t.Error(diff)
+				t.Error(r.name, diff)
 			}
 			if strings.Contains(fmt.Sprintf("%+v", *e), "TESTPERSON") {
-				t.Errorf("error repeats the answer: %v", e)
+				t.Errorf("%s: error repeats the answer: %v", r.name, e)
 			}
 			// Whatever comes next must not come over the same connection.
 			if _, timings := s.must(t, create(3)); timings.Reused {
-				t.Error("the connection was kept")
+				t.Errorf("%s: the connection was kept", r.name)
 			}
-		})
+		}
 	}
 }
 

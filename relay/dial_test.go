@@ -27,14 +27,15 @@ func unresolved(t *testing.T) {
 
 func blackHole(t *testing.T) {
 	address := deadAddress(t)
-	client := newClient(t, &relay.Client{ConnectTimeout: 100 * time.Millisecond, HandshakeTimeout: time.Hour, AckTimeout: time.Hour})
+	const limit = 100 * time.Millisecond
+	client := newClient(t, &relay.Client{ConnectTimeout: limit, TLSTimeout: time.Hour, HandshakeTimeout: time.Hour, AckTimeout: time.Hour})
 	hc := relay.HybridConnection{Namespace: address, Path: path}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	_, err := client.Connect(ctx, hc, nil)
 	e := asError(t, err)
-	if e.Err == context.DeadlineExceeded {
-		t.Fatal("waited for something else than the connect timeout")
+	if e.Err == context.DeadlineExceeded || e.Timings.Connect < limit {
+		t.Fatalf("waited %v, for something else than the connect timeout: %v", e.Timings.Connect, e)
 	}
 	if diff := cmp.Diff(verdict{Phase: relay.PhaseConnect, Sent: relay.SentNo}, verdictOf(e)); diff != "" {
 		t.Error(diff)
@@ -88,132 +89,24 @@ func certificates(t *testing.T) {
 	}
 }
 
+// stalled is a relay that takes the request, and something else that only takes the connection.
 func stalled(t *testing.T) {
+	const limit = 50 * time.Millisecond
 	s := newSite(t, relaytest.GatewayConfig{})
-	s.client.HandshakeTimeout = 50 * time.Millisecond
+	s.client = newClient(t, &relay.Client{HandshakeTimeout: limit, ConnectTimeout: time.Hour, TLSTimeout: time.Hour, AckTimeout: time.Hour})
 	s.relay.Stall(path, 1)
-	e := s.fails(t, create(1))
-	if diff := cmp.Diff(verdict{Phase: relay.PhaseHandshake, Sent: relay.SentNo}, verdictOf(e)); diff != "" {
-		t.Error(diff)
-	}
-	s.must(t, create(1))
-}
-
-// refusals are every status line that the relay is known to give.
-func refusals(t *testing.T) {
-	const trailer = " TrackingId:1b4e28ba-2fa1-11d2-883f-0016d3cca427_G7, SystemTracker:ns:hc-leeds, Timestamp:2026-01-15T09:30:00"
-	s := newSite(t, relaytest.GatewayConfig{})
-	for _, test := range []struct {
-		name   string
-		code   int
-		phrase string
-		phase  relay.Phase
-		detail string
-		dials  int
-	}{
-		{"25 no listener", 404, "There are no listeners connected for the endpoint." + trailer, relay.PhaseNoListener,
-			"404 no listener (tracking id 1b4e28ba-2fa1-11d2-883f-0016d3cca427_G7)", 1},
-		{"27 no endpoint", 404, "Endpoint does not exist.", relay.PhaseEndpoint, "404 endpoint does not exist", 1},
-		{"28 not accepted", 404, "None of the connected listeners accepted the connection within the allowed timeout.", relay.PhaseRendezvous,
-			"404 listener did not accept in time", 1},
-		{"29 other phrase", 404, "Not here", relay.PhaseNoListener, "404 no listener", 1},
-		{"29 no phrase", 404, "", relay.PhaseNoListener, "404 no listener", 1},
-		{"31 unauthorized", 401, "Invalid audience", relay.PhaseAuth, "401 token refused: Invalid audience", 2},
-		{"31 forbidden", 403, "Send claim required", relay.PhaseAuth, "403 token refused: Send claim required", 2},
-		{"32 rejected", 400, "Rejected by user code", relay.PhaseRejected, "400 rejected by the listener: Rejected by user code", 1},
-		{"32 rejected with a secret", 418, "you said dGhpcyBpcyBubyBzZWNyZXQgYnV0IGxvb2tzIGxpa2Ugb25l=", relay.PhaseRejected,
-			"418 rejected by the listener: you said [...]", 1},
-		{"33 internal", 500, "Trouble", relay.PhaseHandshake, "500 instead of an upgrade: Trouble", 1},
-		{"33 unavailable", 503, "", relay.PhaseHandshake, "503 instead of an upgrade", 1},
-		{"redirect", 302, "Found", relay.PhaseHandshake, "302 instead of an upgrade: Found", 1},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			before := s.relay.Stats(path).Dials
-			s.relay.Refuse(path, test.dials, test.code, test.phrase)
-			e := s.fails(t, create(1))
-			if diff := cmp.Diff(verdict{Phase: test.phase, Sent: relay.SentNo, Code: test.code}, verdictOf(e)); diff != "" {
-				t.Error(diff)
-			}
-			if e.Detail != test.detail || e.Error() != "connect "+s.hc.String()+": "+test.detail {
-				t.Errorf("got %q", e)
-			}
-			if dials := s.relay.Stats(path).Dials - before; dials != test.dials {
-				t.Errorf("dialled %d times, want %d", dials, test.dials)
-			}
-		})
-	}
-	s.must(t, create(1))
-}
-
-func comesBack(t *testing.T) {
-	s := newSite(t, relaytest.GatewayConfig{ReconnectDelay: 100 * time.Millisecond})
-	s.relay.DropListeners(path)
-	if e := s.fails(t, create(1)); e.Phase != relay.PhaseNoListener {
-		t.Fatalf("got %v", e)
-	}
-	eventually(t, "listener back", func() bool { return s.relay.Stats(path).Listeners == 1 })
-	s.must(t, create(1))
-}
-
-func notAccepted(t *testing.T) {
-	s := newSiteAt(t, newServer(t, relaytest.Config{RendezvousTimeout: 50 * time.Millisecond}), relaytest.GatewayConfig{})
-	s.gateway.IgnoreNext(1)
-	if diff := cmp.Diff(verdict{Phase: relay.PhaseRendezvous, Sent: relay.SentNo, Code: 404}, verdictOf(s.fails(t, create(1)))); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func tokenExpired(t *testing.T) {
-	s := newSite(t, relaytest.GatewayConfig{})
-	stale := func(audience string) relay.Token {
-		return relay.NewToken(relaytest.SAS(audience, key, time.Now().Add(-time.Minute)), time.Now().Add(time.Hour))
-	}
-	source := &sequence{tokens: []func(string) relay.Token{stale, signed(key, time.Hour)}}
-	s.tokens = source
-	s.must(t, create(1))
-	s.must(t, create(2))
-	if source.Calls() != 2 || s.relay.Stats(path).Dials != 3 {
-		t.Errorf("%d tokens for %d dials, want 2 for 3", source.Calls(), s.relay.Stats(path).Dials)
-	}
-}
-
-func tokenRefused(t *testing.T) {
-	listenOnly := relaytest.Key{Name: "listen", Key: "bGlzdGVuLW9ubHkta2V5LWZvci10ZXN0cy0wMDAwMDE=", Listen: true}
-	s := newSite(t, relaytest.GatewayConfig{})
-	s.relay.Create(relaytest.HybridConnection{Path: path, Keys: []relaytest.Key{key, listenOnly}})
-	for name, tokens := range map[string]relay.TokenSource{
-		"signature": relay.SharedAccessKey(key.Name, "another"),
-		"right":     relay.SharedAccessKey(listenOnly.Name, listenOnly.Key),
-		"none":      nil,
-	} {
-		t.Run(name, func(t *testing.T) {
-			s.tokens = tokens
-			before := s.relay.Stats(path).Dials
-			e := s.fails(t, create(1))
-			if e.Phase != relay.PhaseAuth || e.Sent != relay.SentNo || e.Code != 401 && e.Code != 403 {
-				t.Errorf("got %+v", verdictOf(e))
-			}
-			want := 2
-			if tokens == nil {
-				want = 1
-			}
-			if dials := s.relay.Stats(path).Dials - before; dials != want {
-				t.Errorf("dialled %d times, want %d", dials, want)
-			}
-		})
-	}
-}
-
-func rejects(t *testing.T) {
-	s := newSite(t, relaytest.GatewayConfig{})
-	for code, phase := range map[int]relay.Phase{400: relay.PhaseRejected, 429: relay.PhaseRejected, 502: relay.PhaseHandshake} {
-		s.gateway.RejectNext(1, code, "not now")
-		e := s.fails(t, create(1))
-		if diff := cmp.Diff(verdict{Phase: phase, Sent: relay.SentNo, Code: code}, verdictOf(e)); diff != "" {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for _, hc := range []relay.HybridConnection{s.hc, {Namespace: silence(t), Path: path}} {
+		_, err := s.client.Connect(ctx, hc, s.tokens)
+		e := asError(t, err)
+		if diff := cmp.Diff(verdict{Phase: relay.PhaseHandshake, Sent: relay.SentNo}, verdictOf(e)); diff != "" {
 			t.Error(diff)
 		}
-		if !strings.Contains(e.Detail, "not now") {
-			t.Errorf("detail %q does not hold the listener's words", e.Detail)
+		if want := "no answer to the upgrade in 50ms"; e.Detail != want || e.Timings.Handshake < limit {
+			t.Errorf("got %q after %v, want %q", e.Detail, e.Timings.Handshake, want)
 		}
 	}
+	s.client = newClient(t, &relay.Client{})
+	s.must(t, create(1))
 }

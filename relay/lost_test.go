@@ -12,6 +12,7 @@ import (
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 )
 
+// closedWithoutReply is what a gateway does with what it cannot read, and what one in trouble may do with anything.
 func closedWithoutReply(t *testing.T) {
 	s := newSite(t, relaytest.GatewayConfig{})
 	for _, a := range []relay.Action{relay.NewAction([]byte(`not JSON`), "", createItem, ""), relay.NewAction([]byte(`[]`), "", updateItem, "")} {
@@ -163,4 +164,54 @@ func large(t *testing.T) {
 	if diff := cmp.Diff([][]byte{frame}, s.gateway.Frames()); diff != "" {
 		t.Error("the gateway got another frame")
 	}
+}
+
+// existsWithEvidence breaks a connection that was open before, when the gateway has stored the item.
+func existsWithEvidence(t *testing.T) {
+	for release, status := range map[relaytest.Release]string{
+		relaytest.ReleaseCurrent: "exists", relaytest.ReleaseDuplicate: "duplicate", relaytest.ReleaseFirst: "error",
+	} {
+		s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent, Release: release})
+		s.must(t, create(1))
+		s.gateway.Script(relaytest.Reply{Apply: true, Drop: true})
+		if ack, _ := s.must(t, create(2)); ack.Kind != relay.AckExists || ack.Status != status || !ack.Unanswered {
+			t.Errorf("release %d: got %+v", release, ack)
+		}
+		wantWrites(t, s, 1, 1)
+	}
+}
+
+// existsWithoutEvidence has another action under the same accession number, first sent once, then twice with an answer to each.
+func existsWithoutEvidence(t *testing.T) {
+	s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent})
+	s.must(t, create(1))
+	frame := bytes.Replace(frameOf(1), []byte(actionID(1)), []byte(actionID(2)), 1)
+	other := relay.NewAction(frame, actionID(2), createItem, accession(1))
+	for range 2 {
+		if ack, _ := s.must(t, other); ack.Kind != relay.AckExists || ack.ActionID != actionID(2) || ack.Unanswered {
+			t.Errorf("got %+v", ack)
+		}
+		s.gateway.Script(relaytest.Reply{Close: 1000})
+	}
+	if dials := s.relay.Stats(path).Dials; dials != 2 {
+		t.Errorf("dialled %d times, want 2", dials)
+	}
+	wantWrites(t, s, 1)
+}
+
+// notFoundWithEvidence loses the ack to an update that was applied: the update is not sent again by itself, and the error says what the next
+// attempt needs to know.
+func notFoundWithEvidence(t *testing.T) {
+	s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent})
+	s.must(t, create(1))
+	s.gateway.Script(relaytest.Reply{Apply: true, Drop: true})
+	e := s.fails(t, update(1, "IN PROGRESS"))
+	if diff := cmp.Diff(verdict{Phase: relay.PhaseAckLost, Sent: relay.SentMaybe, Code: 1006}, verdictOf(e)); diff != "" {
+		t.Error(diff)
+	}
+	ack, _ := s.must(t, update(1, "IN PROGRESS"))
+	if diff := cmp.Diff(relay.Ack{Kind: relay.AckNotFound, Status: "error", Text: "not found"}, ack); diff != "" {
+		t.Error(diff)
+	}
+	wantWrites(t, s, 2)
 }

@@ -79,8 +79,8 @@ func closedBeforeTheFrame(t *testing.T) {
 	}
 }
 
-// answer reads one frame and answers it; false at the end of the connection.
-func answer(ws *websocket.Conn) bool {
+// reply reads one frame and answers it; false at the end of the connection.
+func reply(ws *websocket.Conn) bool {
 	if _, _, err := ws.ReadMessage(); err != nil {
 		return false
 	}
@@ -107,7 +107,7 @@ func brokenOff(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var dials atomic.Int32
 			s := rawSite(t, func(ws *websocket.Conn) {
-				if dials.Add(1) == 1 && test.before == 1 && !answer(ws) {
+				if dials.Add(1) == 1 && test.before == 1 && !reply(ws) {
 					return
 				}
 				_, _, _ = ws.ReadMessage()
@@ -127,16 +127,17 @@ func brokenOff(t *testing.T) {
 	}
 }
 
-// blocked sends more than fits on the way to a server that does not read: certainly not sent, so a connection that was reused for it is
-// replaced at once.
-func blocked(t *testing.T) {
+// TestBlockedFrame sends more than fits on the way to a server that does not read: certainly not sent, so a connection that was reused for
+// it is replaced at once.
+func TestBlockedFrame(t *testing.T) {
+	t.Parallel()
 	huge := relay.NewAction(bytes.Repeat([]byte(" "), 16<<20), "", updateItem, "")
 	for _, before := range []int{0, 1} {
 		done := make(chan struct{})
 		var dials atomic.Int32
 		s := rawSite(t, func(ws *websocket.Conn) {
 			if dials.Add(1) > 1 || before == 1 {
-				answer(ws)
+				reply(ws)
 			}
 			<-done
 		})
@@ -181,7 +182,7 @@ func TestCloseFrames(t *testing.T) {
 					ended <- &websocket.CloseError{Code: code}
 					return nil
 				})
-				for answer(ws) {
+				for reply(ws) {
 				}
 				ended <- nil
 			})
@@ -207,7 +208,7 @@ func TestOldConnectionIsGoneBeforeTheNext(t *testing.T) {
 	s := rawSite(t, func(ws *websocket.Conn) {
 		if dials.Add(1) == 1 {
 			defer close(firstGone)
-			answer(ws)
+			reply(ws)
 			_, _ = io.Copy(io.Discard, ws.NetConn())
 			return
 		}
@@ -216,7 +217,7 @@ func TestOldConnectionIsGoneBeforeTheNext(t *testing.T) {
 		case <-time.After(700 * time.Millisecond):
 			t.Error("dialled while the one before was still open")
 		}
-		answer(ws)
+		reply(ws)
 	})
 	for n := range 2 {
 		s.tokens = &sequence{tokens: []func(string) relay.Token{signed(key, time.Hour)}}

@@ -22,27 +22,54 @@ func TestSituations(t *testing.T) {
 		{"22_black_hole", blackHole},
 		{"23_certificate_not_trusted", certificates},
 		{"24_upgrade_never_answered", stalled},
-		{"25_to_33_refusals", refusals},
+		{"25_nobody_listens", nobodyListens},
+		{"25_status_line", refused(refusedNoListener...)},
 		{"26_listener_comes_back", comesBack},
+		{"27_no_such_endpoint", noEndpoint},
+		{"27_status_line", refused(refusedNoEndpoint...)},
 		{"28_listener_does_not_accept", notAccepted},
+		{"28_status_line", refused(refusedRendezvous...)},
+		{"29_another_phrase_or_none", refused(refusedOtherwise...)},
 		{"30_cached_token_expired", tokenExpired},
 		{"31_token_refused", tokenRefused},
-		{"32_33_listener_rejects", rejects},
+		{"31_status_line", refused(refusedToken...)},
+		{"32_listener_rejects_with_4xx", rejects(relay.PhaseRejected, 400, 409, 429)},
+		{"32_status_line", refused(refusedByListener...)},
+		{"33_listener_rejects_with_5xx", rejects(relay.PhaseHandshake, 500, 502)},
+		{"33_status_line", refused(refusedInTrouble...)},
+		{"35_echo_answered", echoAnswered},
+		{"35_echo_that_old_gateways_close_on", echoed(relaytest.GatewayConfig{Release: relaytest.ReleaseDuplicate}, nil, "", life)},
+		{"35_echo_closed_cleanly", echoed(relaytest.GatewayConfig{}, &relaytest.Reply{Close: 1000}, "", life)},
+		{"35_echo_answered_with_nonsense", echoed(relaytest.GatewayConfig{}, &relaytest.Reply{Text: "?"}, "", life)},
+		{"35_echo_refused", echoed(relaytest.GatewayConfig{Mode: relaytest.ModeReject}, nil, "", life)},
+		{"35_echo_cut", echoed(relaytest.GatewayConfig{}, &relaytest.Reply{Drop: true}, relay.PhaseAckLost, nothing)},
+		{"35_echo_not_answered", echoed(relaytest.GatewayConfig{Mode: relaytest.ModeSilent}, nil, relay.PhaseAckTimeout, failure)},
+		{"35_echo_to_nobody", echoed(relaytest.GatewayConfig{Mode: relaytest.ModeOffline}, nil, relay.PhaseNoListener, failure)},
 		{"36_cached_connection_found_closed", foundClosed},
 		{"36_connection_closed_before_the_frame", closedBeforeTheFrame},
 		{"37_gateway_serves_another_sender", busyGateway},
-		{"38_to_48_acks", acks},
+		{"38_created", acked(created...)},
+		{"38_large_action", large},
+		{"39_processed", acked(processed...)},
+		{"40_updated", acked(updated...)},
+		{"41_another_actions_id", notAcked(anothers...)},
+		{"42_exists_in_every_spelling", acked(exists...)},
+		{"42_exists_with_evidence", existsWithEvidence},
+		{"43_exists_without_evidence", existsWithoutEvidence},
+		{"44_error_of_a_permanent_kind", acked(permanent...)},
+		{"45_error_of_a_transient_kind", acked(transient...)},
+		{"46_error_of_unknown_text", acked(unknown...)},
+		{"47_update_not_found", acked(notFound...)},
+		{"48_update_not_found_with_evidence", notFoundWithEvidence},
 		{"49_no_ack_in_time", noAck},
 		{"50_late_ack_belongs_to_nobody", lateAck},
 		{"51_close_without_reply", closedWithoutReply},
-		{"38_large_action", large},
 		{"52_frame_too_big", tooBig},
 		{"53_connection_lost_after_the_frame", lost},
 		{"53_broken_off", brokenOff},
-		{"53_write_blocked", blocked},
 		{"53_close_1008_drops_the_token", policyViolation},
 		{"54_ack_then_break", ackThenBreak},
-		{"55_answers_that_are_no_ack", invalidAcks},
+		{"55_answers_that_are_no_ack", notAcked(invalid...)},
 		{"56_binary_ack", binaryAck},
 		{"57_extra_frame", extraFrame},
 		{"58_one_shot_gateway", oneShot},
@@ -87,12 +114,33 @@ func wantWrites(t *testing.T, s *site, want ...int) {
 	}
 }
 
+// busyGateway has its only slot taken by another sender, whose turn ends while we wait for our 101.
 func busyGateway(t *testing.T) {
 	s := newSite(t, relaytest.GatewayConfig{})
-	s.gateway.AcceptDelay(80 * time.Millisecond)
-	if _, timings := s.must(t, create(1)); timings.Handshake < 80*time.Millisecond {
-		t.Errorf("handshake of %v does not hold the gateway's delay", timings.Handshake)
+	other := newClient(t, &relay.Client{})
+	holding, err := other.Connect(t.Context(), s.hc, s.tokens)
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer holding.Release()
+	result := make(chan error)
+	go func() {
+		_, timings, err := s.send(context.WithoutCancel(t.Context()), create(1))
+		if timings.Handshake < 80*time.Millisecond {
+			t.Errorf("handshake of %v does not hold the gateway's delay", timings.Handshake)
+		}
+		result <- err
+	}()
+	eventually(t, "waiting at the relay", func() bool { return s.relay.Stats(path).Dials == 2 })
+	if stats := s.relay.Stats(path); stats.Rendezvous != 1 {
+		t.Errorf("%d rendezvous at a gateway that serves one at a time", stats.Rendezvous)
+	}
+	s.gateway.AcceptDelay(80 * time.Millisecond)
+	holding.Release()
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+	wantWrites(t, s, 1)
 }
 
 func noAck(t *testing.T) {
