@@ -171,6 +171,20 @@ func eventually(t testing.TB, what string, condition func() bool) {
 	}
 }
 
+// deadAddress swallows connections.
+func deadAddress(t *testing.T) string {
+	t.Helper()
+	hole, err := relaytest.NewBlackHole()
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { hole.Close() })
+	return hole.Addr()
+}
+
 // sequence is a source whose n-th call gives its n-th token, the last one from then on.
 type sequence struct {
 	mu     sync.Mutex
