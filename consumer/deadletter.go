@@ -131,9 +131,12 @@ func (d *deadLetters) peek(ctx context.Context, from int64, n int) (page []*azse
 			page, ok, err = nil, false, nil
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, peekDeadline)
+	asking, cancel := context.WithTimeout(ctx, peekDeadline)
 	defer cancel()
-	page, err = d.receiver.PeekMessages(ctx, n, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &from})
+	page, err = d.receiver.PeekMessages(asking, n, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &from})
+	if err != nil && asking.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("the broker did not answer within %s", peekDeadline)
+	}
 	return page, true, err
 }
 

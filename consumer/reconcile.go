@@ -163,13 +163,11 @@ func (r *Reconciler) Run(ctx context.Context, every time.Duration) {
 			return
 		}
 		found, err := r.Reconcile(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			r.log().Warn("not reconciled, trying again", "queue", r.Queue, "error", err, "in", every.String())
-		case found.Found():
+		if found.Found() { // also by a look that was cut short
 			r.log().Warn("reconciled: an operator should look", found.attributes(r.Queue)...)
+		}
+		if err != nil && ctx.Err() == nil {
+			r.log().Warn("not reconciled, trying again", "queue", r.Queue, "error", err, "in", every.String())
 		}
 	}
 }
