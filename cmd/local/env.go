@@ -20,6 +20,7 @@ type variable struct{ name, value string }
 func (s *stack) environment(httpAddr, certificate string) []variable {
 	env := []variable{
 		{firstVariable, s.broker.ConnectionString()},
+		{"SERVICEBUS_ADMIN_URL", "http://" + s.broker.HTTPAddr()},
 		{"SERVICEBUS_QUEUE", queueName},
 		{"DATABASE_URL", s.databaseURL},
 		{"RELAY_ALLOW_HOSTS", hostOf(s.relay.Addr())},

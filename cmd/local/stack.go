@@ -97,7 +97,7 @@ func (s *stack) makeFolder(context.Context) (err error) {
 }
 
 func (s *stack) startBroker(context.Context) (err error) {
-	s.broker, err = servicebustest.NewServer(servicebustest.Config{Addr: s.brokerAddr, Queues: s.queues})
+	s.broker, err = servicebustest.NewServer(servicebustest.Config{Addr: s.brokerAddr, HTTPAddr: "127.0.0.1:0", Queues: s.queues})
 	if err != nil {
 		return configuration(fmt.Errorf("start broker: %w", err))
 	}

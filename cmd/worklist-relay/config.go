@@ -24,6 +24,7 @@ type config struct {
 	ServiceBusNamespace        string        `env:"SERVICEBUS_NAMESPACE" doc:"host name of the namespace (contoso.servicebus.windows.net), with Entra ID"`
 	ServiceBusQueue            string        `env:"SERVICEBUS_QUEUE" envDefault:"worklist-commands" doc:"the queue"`
 	ServiceBusSessions         bool          `env:"SERVICEBUS_SESSIONS" envDefault:"false" doc:"true: the queue requires sessions (recommended: one gateway is one session)"`
+	ServiceBusAdminURL         string        `env:"SERVICEBUS_ADMIN_URL" doc:"http://HOST:PORT of an emulator on loopback, for counts of the queue; unset: https of the namespace"`
 	DatabaseURL                string        `env:"DATABASE_URL" doc:"postgres://... or sqlite:FILE; required by all but enqueue"`
 	AzureClientID              string        `env:"AZURE_CLIENT_ID" doc:"client id of the managed identity; unset: the developer's own login"`
 	HTTPAddr                   string        `env:"HTTP_ADDR" doc:"host:port for /livez and /readyz; unset: none"`
@@ -46,6 +47,7 @@ type config struct {
 	BreakerSpan                time.Duration `env:"BREAKER_SPAN" envDefault:"5s" doc:"a gateway is probed with echoes once three failures in a row span this"`
 	ProbeDelays                []duration    `env:"PROBE_DELAYS" envDefault:"5s,10s,20s,40s,1m" doc:"waits before the echoes, the last one repeating"`
 	ShutdownGrace              time.Duration `env:"SHUTDOWN_GRACE" envDefault:"45s" doc:"how long what was sent may take after SIGTERM; keep it under the platform's"`
+	ReconcileInterval          time.Duration `env:"RECONCILE_INTERVAL" envDefault:"5m" doc:"how often run reconciles the dead-letter queue with SQL; 1s at least"`
 	LogLevel                   slog.Level    `env:"LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error"`
 	LogFormat                  string        `env:"LOG_FORMAT" envDefault:"json" doc:"json or text, on standard error"`
 
@@ -164,6 +166,12 @@ func (c *config) check() (faults []string) {
 		if _, err := c.connect(); err != nil { // dials nothing
 			fault("%v", err)
 		}
+	}
+	if err := c.checkAdminURL(); err != nil {
+		fault("SERVICEBUS_ADMIN_URL %v", err)
+	}
+	if c.ReconcileInterval < time.Second {
+		fault("RECONCILE_INTERVAL %s is below 1s", c.ReconcileInterval)
 	}
 	if c.DatabaseURL != "" && !hasAnyPrefix(c.DatabaseURL, "postgres://", "postgresql://", "sqlite:") {
 		fault("DATABASE_URL is neither postgres://... nor sqlite:FILE")

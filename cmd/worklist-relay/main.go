@@ -1,6 +1,6 @@
 // Command worklist-relay forwards worklist actions from an Azure Service Bus
 // queue to imaging gateways behind Azure Relay, and lets operators and
-// producers see and do what belongs to it: run, migrate, enqueue, relays, actions.
+// producers see and do what belongs to it: run, migrate, enqueue, relays, actions, dlq.
 package main
 
 import (
@@ -29,7 +29,8 @@ const (
 )
 
 const exitHelp = `Exit codes: 0 done, 1 failed, 2 usage, 3 configuration or database schema,
-4 finished but something was refused, 5 stopped before everything in flight had ended.`
+4 finished but something was refused or needs a person, 5 stopped before everything in
+flight had ended.`
 
 // version is set by the release build.
 var version = ""
@@ -71,7 +72,7 @@ func rootCommand() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.AddCommand(runCommand(), migrateCommand(), enqueueCommand(), relaysCommand(), actionsCommand())
+	root.AddCommand(runCommand(), migrateCommand(), enqueueCommand(), relaysCommand(), actionsCommand(), dlqCommand())
 	return root
 }
 

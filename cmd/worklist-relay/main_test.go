@@ -38,16 +38,16 @@ func overheard() int {
 }
 
 // TestScripts runs testdata/*.txtar: terminal sessions with the program. Each
-// has a Service Bus of its own in $SERVICEBUS_CONNECTION_STRING, an empty SQLite
-// file in $DATABASE_URL, actions with canaries in canaries.ndjson and
-// invalid.ndjson, and a key in $LEEDS_KEY. Nothing that the program prints may
-// hold a canary.
+// has a Service Bus of its own in $SERVICEBUS_CONNECTION_STRING, with its counts
+// at $SERVICEBUS_ADMIN_URL, an empty SQLite file in $DATABASE_URL, actions with
+// canaries in canaries.ndjson and invalid.ndjson, and a key in $LEEDS_KEY. Nothing
+// that the program prints may hold a canary.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
 			broker, err := servicebustest.NewServer(servicebustest.Config{
-				Queues: []servicebustest.Queue{{Name: "worklist-commands"}}, KeyName: "test", Key: leaktest.BrokerKey,
+				HTTPAddr: "127.0.0.1:0", Queues: []servicebustest.Queue{{Name: "worklist-commands"}}, KeyName: "test", Key: leaktest.BrokerKey,
 			})
 			if err != nil {
 				return err
@@ -58,6 +58,7 @@ func TestScripts(t *testing.T) {
 				}
 			})
 			e.Setenv("SERVICEBUS_CONNECTION_STRING", broker.ConnectionString())
+			e.Setenv("SERVICEBUS_ADMIN_URL", "http://"+broker.HTTPAddr())
 			e.Setenv("DATABASE_URL", "sqlite:"+e.WorkDir+"/worklist.db")
 			e.Setenv("LEEDS_KEY", leaktest.RelayKey)
 			e.Setenv("TZ", "UTC")
@@ -73,7 +74,10 @@ func TestScripts(t *testing.T) {
 			e.Values["broker"] = broker
 			return writeCanaries(e.WorkDir)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"queued": checkQueued, "exits": exits},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"queued": checkQueued, "exits": exits,
+			"dead-letter": deadLetter, "strand": strand, "await-failed": awaitFailed,
+		},
 	})
 }
 

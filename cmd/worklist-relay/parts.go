@@ -28,13 +28,16 @@ func (c config) credential() (azcore.TokenCredential, error) {
 	return azidentity.NewDefaultAzureCredential(nil)
 }
 
+// errBadConnectionString stands in for the SDK's text, which can quote the
+// string: it holds a key.
+var errBadConnectionString = errors.New("SERVICEBUS_CONNECTION_STRING is no connection string: give Endpoint=sb://HOST;SharedAccessKeyName=NAME;SharedAccessKey=KEY")
+
 // connect opens a client for the namespace. It dials nothing yet.
 func (c config) connect() (*azservicebus.Client, error) {
 	if c.ServiceBusConnectionString != "" {
 		client, err := azservicebus.NewClientFromConnectionString(c.ServiceBusConnectionString, nil)
 		if err != nil {
-			// The SDK's text can quote the string, which holds a key.
-			return nil, errors.New("SERVICEBUS_CONNECTION_STRING is no connection string: give Endpoint=sb://HOST;SharedAccessKeyName=NAME;SharedAccessKey=KEY")
+			return nil, errBadConnectionString
 		}
 		return client, nil
 	}

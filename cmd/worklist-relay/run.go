@@ -76,6 +76,11 @@ func (c config) run(cmd *cobra.Command, migrate bool) error {
 		return failure{exitConfig, err}
 	}
 	defer stopHealth()
+	stopReconciling, err := c.startReconciling(ctx, outcomes, log)
+	if err != nil {
+		return err
+	}
+	defer stopReconciling()
 	log.Info("running", "version", programVersion(), "queue", c.ServiceBusQueue, "sessions", c.ServiceBusSessions, "database", outcomes.Dialect(), "concurrency", c.Concurrency, "http_addr", healthAddr)
 	defer log.Info("stopped")
 	return c.serve(ctx, service, gateways)
