@@ -176,7 +176,7 @@ func (c *Client) upgrade(ctx context.Context, hc HybridConnection, conn net.Conn
 	}
 	_ = conn.Close()
 	if response != nil && ctx.Err() == nil {
-		phase, detail := refusal(response.StatusCode, response.Status, token)
+		phase, detail := refusal(response.StatusCode, response.Status)
 		return nil, &Error{Phase: phase, Sent: SentNo, Code: response.StatusCode, HybridConnection: hc, Detail: detail}
 	}
 	var detail string
@@ -185,7 +185,7 @@ func (c *Client) upgrade(ctx context.Context, hc HybridConnection, conn net.Conn
 	case errors.As(err, &slow) && slow.Timeout():
 		detail = fmt.Sprintf("no answer to the upgrade in %v", limit)
 	case err != nil:
-		detail = "upgrade: " + peerText("- "+err.Error(), token)
+		detail = "upgrade: " + cutText(opaquePattern.ReplaceAllString(err.Error(), redacted))
 	}
 	return nil, failed(ctx, hc, PhaseHandshake, detail, err)
 }

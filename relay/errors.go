@@ -83,11 +83,11 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // refusal is what an HTTP answer to the upgrade other than 101 means.
 // Azure Relay tells its reasons apart in the reason phrase alone; status is the whole "404 There are ..." text.
-func refusal(code int, status string, secret string) (Phase, string) {
+func refusal(code int, status string) (Phase, string) {
 	phrase := strings.ToLower(status)
 	number := strconv.Itoa(code)
 	said := func(what string) string {
-		return strings.TrimSuffix(number+" "+what+": "+peerText(status, secret), ": ")
+		return strings.TrimSuffix(number+" "+what+": "+knownPhrase(phrase), ": ") + trackingID(status)
 	}
 	switch {
 	case code == 401 || code == 403:
@@ -115,17 +115,16 @@ func trackingID(status string) string {
 	return " (tracking id " + id + ")"
 }
 
-// peerText is a reason phrase as an error may show it: without its number, its trailer, anything opaque enough to be a secret,
-// and in any case without secret itself.
-func peerText(status, secret string) string {
-	text, _, _ := strings.Cut(status, "TrackingId:")
-	if _, rest, found := strings.Cut(text, " "); found {
-		text = rest
-	}
-	for word := range strings.FieldsSeq(secret) {
-		if len(word) >= 8 {
-			text = strings.ReplaceAll(text, word, redacted)
+// refusalPhrases are what the relay, and .NET's listener, are known to say of a refusal, in the spelling that is stored.
+var refusalPhrases = []string{"token has an invalid signature", "token is expired", "InvalidAudience", "Rejected by user code"}
+
+// knownPhrase is the known phrase that a reason phrase in lower case holds; "" for none. A listener may send words of its own, which
+// may repeat the token, or what it was once sent: they are never kept.
+func knownPhrase(lower string) string {
+	for _, known := range refusalPhrases {
+		if strings.Contains(lower, strings.ToLower(known)) {
+			return known
 		}
 	}
-	return strings.TrimSpace(cutText(opaquePattern.ReplaceAllString(text, redacted)) + trackingID(status))
+	return ""
 }
