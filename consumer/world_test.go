@@ -35,7 +35,7 @@ const (
 // world is a queue, a relay with one gateway, a database, and a consumer
 // between them: all real, on loopback.
 type world struct {
-	t        *testing.T
+	t        testing.TB
 	broker   *servicebustest.Server
 	relay    *relaytest.Server
 	gateway  *relaytest.Gateway
@@ -55,7 +55,7 @@ type world struct {
 // newWorld makes one with the database at url. change may alter the consumer
 // and the gateway before anything starts. Whatever a test does in it, at its end
 // no participant's details are anywhere outside message bodies.
-func newWorld(t *testing.T, url string, change ...func(*world, *relaytest.GatewayConfig)) *world {
+func newWorld(t testing.TB, url string, change ...func(*world, *relaytest.GatewayConfig)) *world {
 	t.Helper()
 	w := &world{t: t, url: url, log: &logBuffer{}, lock: 10 * time.Second}
 	w.store = storetest.Open(t, url, store.WithClock(w.now))
@@ -121,7 +121,7 @@ var (
 )
 
 // running is newWorld with the consumer at work until the test ends.
-func running(t *testing.T, url string, change ...func(*world, *relaytest.GatewayConfig)) *world {
+func running(t testing.TB, url string, change ...func(*world, *relaytest.GatewayConfig)) *world {
 	t.Helper()
 	w := newWorld(t, url, change...)
 	w.run()
@@ -170,8 +170,14 @@ func (w *world) connect() (*azservicebus.Client, error) {
 // addGateway is one more gateway, of a provider of its name.
 func (w *world) addGateway(name string, mode relaytest.Mode) *relaytest.Gateway {
 	w.t.Helper()
+	return w.addSlowGateway(name, mode, 0)
+}
+
+// addSlowGateway pauses between each frame and its reply.
+func (w *world) addSlowGateway(name string, mode relaytest.Mode, pause time.Duration) *relaytest.Gateway {
+	w.t.Helper()
 	w.relay.Create(relaytest.HybridConnection{Path: name, Keys: []relaytest.Key{sendKey, listenKey}})
-	g, err := relaytest.NewGateway(relaytest.GatewayConfig{Name: name, Relay: w.relay, Key: listenKey, Mode: mode, ReconnectDelay: 50 * time.Millisecond})
+	g, err := relaytest.NewGateway(relaytest.GatewayConfig{Name: name, Relay: w.relay, Key: listenKey, Mode: mode, RTT: pause, ReconnectDelay: 50 * time.Millisecond})
 	w.must(err)
 	w.t.Cleanup(func() { w.check(g.Close()) })
 	w.addRelay(name, nil, w.relay.Addr(), name, "LEEDS_KEY")
