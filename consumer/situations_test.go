@@ -34,7 +34,9 @@ func TestSituationsInSessions(t *testing.T) { testSituations(t, "sqlite", either
 
 // eitherQueue are the situations of an action, whatever queue it comes from. (The
 // others choose their kind of queue.)
-func eitherQueue() [][]situation { return [][]situation{beforeSituations, sentSituations} }
+func eitherQueue() [][]situation {
+	return [][]situation{beforeSituations, connectSituations, sentSituations}
+}
 
 func testSituations(t *testing.T, dialect string, lists ...[]situation) {
 	for _, s := range slices.Concat(lists...) {
