@@ -13,9 +13,6 @@ import (
 // own scheduled copy is expected, and actions behind it wait.
 const grace = 10 * time.Minute
 
-// lookAgain is the wait for a scheduled copy that is already due.
-const lookAgain = 30 * time.Second
-
 // Delivery is one message at hand, with the action it carries.
 type Delivery struct {
 	ActionID        string // canonical lower-case UUID
@@ -65,7 +62,7 @@ type Claim struct {
 	Verdict Verdict
 	Action  Action    // the row as it now stands; zero for OtherProvider
 	Attempt int       // when Claimed: the number that later writes must name
-	Until   time.Time // Busy: the lease's end. Waiting: when to look again. Always ahead
+	Until   time.Time // Busy: the lease's end, which is ahead. Waiting: when the copy is due, which may be past
 	History History   // when Claimed: what ended attempts left behind
 
 	// Earlier, when Claimed, is an unfinished action of the same provider and
@@ -176,9 +173,6 @@ func (s *Store) reclaim(ctx context.Context, tx *sqlx.Tx, d Delivery, now time.T
 		c.Until = *row.ClaimedUntil
 	case Waiting:
 		c.Until = *row.NextRetryAt
-		if !c.Until.After(now) {
-			c.Until = now.Add(lookAgain)
-		}
 	case Claimed:
 		if err := s.takeUp(ctx, tx, &row, d, now); err != nil {
 			return Claim{}, err
