@@ -17,7 +17,7 @@ func (d *delivery) asClaimed() store.Delivery {
 		ActionID: d.in.actionID, ActionType: d.in.actionType,
 		ProviderID: d.in.providerID, SettingID: d.in.settingID,
 		AccessionNumber: d.in.accession, BodySHA256: d.in.digest, Create: d.in.create,
-		SequenceNumber: d.in.sequence, OriginalSequence: d.in.original, CopiedFrom: d.in.copiedFrom,
+		SequenceNumber: d.in.standsFor, OriginalSequence: d.in.original, CopiedFrom: d.in.copiedFrom,
 		EnqueuedAt: d.in.enqueued, ExpiresAt: d.limit(), Lease: c.claimLease(),
 	}
 }

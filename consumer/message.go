@@ -25,6 +25,7 @@ const (
 	propertyOriginalEnqueued = "original_enqueued_at"        // timestamp: when the first message was enqueued
 	propertyOriginalExpiry   = "original_expires_at"         // timestamp: when the first message's time to live ends
 	propertyCopiedFrom       = "copied_from_sequence_number" // long: the message this one is a copy of
+	propertyStandsFor        = "stands_for_sequence_number"  // long: the message in whose place this one is, unknown to SQL
 	propertyPostponements    = "postponements"               // long: postponements in a row
 )
 
@@ -90,6 +91,7 @@ type incoming struct {
 	action               relay.Action
 
 	sequence   int64 // this message's
+	standsFor  int64 // the message that SQL knows it as; most often its own
 	original   int64 // the first message's
 	copiedFrom int64 // the message this one is a copy of; 0: it is the first
 	enqueued   time.Time
@@ -104,6 +106,7 @@ func decode(m *azservicebus.ReceivedMessage) (incoming, error) {
 	if m.SequenceNumber != nil {
 		in.sequence = *m.SequenceNumber
 	}
+	in.standsFor = longProperty(m, propertyStandsFor, in.sequence)
 	in.original = longProperty(m, propertyOriginalSequence, in.sequence)
 	in.copiedFrom = longProperty(m, propertyCopiedFrom, 0)
 	in.postponed = int(longProperty(m, propertyPostponements, 0))

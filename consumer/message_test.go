@@ -69,7 +69,24 @@ func TestCopyOf(t *testing.T) {
 		t.Errorf("postponements %v, want 1", unrecorded.ApplicationProperties["postponements"])
 	}
 	if from, ok := unrecorded.ApplicationProperties["copied_from_sequence_number"]; ok {
-		t.Errorf("an unrecorded postponement stands for message %v, want where its message stood", from)
+		t.Errorf("an unrecorded postponement says it is a copy of %v, want what its message said", from)
+	}
+	if stands := unrecorded.ApplicationProperties["stands_for_sequence_number"]; stands != int64(77) {
+		t.Errorf("an unrecorded postponement stands for %v, want its message", stands)
+	}
+
+	// In SQL what follows goes on from the message that the postponed one stands for.
+	sequence3 := int64(99)
+	in, err = decode(&azservicebus.ReceivedMessage{Body: first.Body, SequenceNumber: &sequence3, ApplicationProperties: unrecorded.ApplicationProperties})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorded := copyOf(original, in, outcome{settlement: store.Retry, due: due})
+	if from, stands := recorded.ApplicationProperties["copied_from_sequence_number"], recorded.ApplicationProperties["stands_for_sequence_number"]; from != int64(77) || stands != nil {
+		t.Errorf("copied from %v, stands for %v, want 77 and nothing", from, stands)
+	}
+	if want := strings.TrimSuffix(id, "41") + "99"; *recorded.MessageID != want {
+		t.Errorf("message id %s, want %s", *recorded.MessageID, want)
 	}
 }
 

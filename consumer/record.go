@@ -72,7 +72,7 @@ func (d *delivery) offer(limit time.Duration, write func(context.Context) error)
 
 func (d *delivery) asOutcome(o outcome, timings relay.Timings) store.Outcome {
 	row := store.Outcome{
-		Ref: d.ref, SequenceNumber: d.in.sequence,
+		Ref: d.ref, SequenceNumber: d.in.standsFor,
 		Status: o.status, Settlement: o.settlement, Reason: string(o.reason), Description: o.detail,
 		Phase: string(o.phase), Error: o.detail, Code: o.code, NextRetryAt: o.due,
 		Sent: string(o.sent), Answered: o.answered, Duplicate: o.duplicate, Spent: o.attempted,

@@ -81,10 +81,14 @@ func copyOf(m *azservicebus.ReceivedMessage, in incoming, o outcome) *azserviceb
 	delete(properties, "DeadLetterErrorDescription")
 	properties[propertyOriginalSequence] = in.original
 	id := fmt.Sprintf("%s:%d", in.actionID, in.sequence)
+	delete(properties, propertyStandsFor)
 	if o.unrecorded {
-		id += ":postponed" // the same message may have a recorded copy yet
+		// The same message may have a recorded copy yet. If that is never sent,
+		// this one repeats the settlement in its place.
+		id += ":postponed"
+		properties[propertyStandsFor] = in.standsFor
 	} else {
-		properties[propertyCopiedFrom] = in.sequence
+		properties[propertyCopiedFrom] = in.standsFor
 	}
 	if !in.enqueued.IsZero() {
 		properties[propertyOriginalEnqueued] = in.enqueued

@@ -46,6 +46,21 @@ var brokerSituations = []situation{
 		}
 		w.writtenOnce(1)
 	}},
+	{"64_what_stands_in_for_the_message_makes_its_settlement", func(t *testing.T, url string) {
+		w := newWorld(t, url, shortLease, func(w *world, _ *relaytest.GatewayConfig) {
+			w.lock, w.gateways.AckTimeout = 2*time.Second, 3*time.Second
+		})
+		w.run()
+		w.gateway.Script(relaytest.Reply{Text: `{"status":"error","message":"database is locked"}`, After: 1500 * time.Millisecond})
+		id := w.enqueue(newCreate())
+		w.until("the frame is at the gateway", func() bool { return w.sentFrames() == 1 })
+		w.broker.ExpireLocks()
+		w.until("the other delivery is postponed", func() bool { return w.queueState().Scheduled == 1 })
+		w.until("the lost side records what was answered, and sends no copy", func() bool { return w.row(id).RetryCount == 1 })
+		w.noDeadLetter()
+		w.confirmedIn(id, 2)
+		w.writtenOnce(1)
+	}},
 	{"65_settling_fails_after_the_record", func(t *testing.T, url string) {
 		both(t, url, func(w *world) {
 			w.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: 300 * time.Millisecond})
