@@ -30,13 +30,16 @@ type session struct {
 
 	span     time.Duration // of the lock when it is new
 	slot     bool          // it holds one
-	gateway  *gateway      // where its messages go; nil before the first
+	began    time.Time     // its turn
+	handled  int           // messages in it
+	first    *incoming     // whose provider and setting say where its messages go; nil before it
+	gateway  *gateway      // where they went last; nil: not known
 	emptying bool          // it was kept for long enough: what waits is postponed
 }
 
 func (c *Consumer) newSession(all *sessions, receiver *azservicebus.SessionReceiver) *session {
 	return &session{
-		consumer: c, all: all, receiver: receiver, slot: true,
+		consumer: c, all: all, receiver: receiver, slot: true, began: time.Now(),
 		span: time.Until(receiver.LockedUntil()),
 		log:  c.log().With("session", receiver.SessionID()),
 	}
@@ -46,20 +49,19 @@ func (c *Consumer) newSession(all *sessions, receiver *azservicebus.SessionRecei
 // its turn is over, or it can no longer be held.
 func (s *session) work(ctx context.Context) {
 	defer s.giveBack()
-	began, handled := time.Now(), 0
-	for !s.consumer.storeAway.Load() && s.reachable(ctx) && !s.turnOver(began, handled) {
+	for !s.consumer.storeAway.Load() && s.reachable(ctx) && !s.turnOver() {
 		m := s.next(ctx)
 		if m == nil {
 			return
 		}
 		d := s.consumer.take(s.receiver, s, m)
 		d.session = s
-		if s.gateway == nil && s.meet(ctx, d) && !s.reachable(ctx) {
+		if s.first == nil && s.meet(d) && !s.reachable(ctx) {
 			d.pass()
 			return // the message goes back with the session, and no delivery is counted
 		}
 		d.handle(ctx)
-		handled++
+		s.handled++
 		switch {
 		case d.lost, d.unsettled:
 			return // what is not settled comes again with the session
@@ -72,8 +74,8 @@ func (s *session) work(ctx context.Context) {
 
 // turnOver reports whether others are to have a turn. A session that waits for
 // its gateway is never given back full: it would be accepted again in a loop.
-func (s *session) turnOver(began time.Time, handled int) bool {
-	return s.all.crowded.Load() && !s.emptying && (handled >= turnActions || time.Since(began) >= turnTime)
+func (s *session) turnOver() bool {
+	return s.all.crowded.Load() && !s.emptying && (s.handled >= turnActions || time.Since(s.began) >= turnTime)
 }
 
 // next is the next message; nil when there is none, ctx ended or the session is
@@ -106,23 +108,17 @@ func (s *session) next(ctx context.Context) *azservicebus.ReceivedMessage {
 	return nil
 }
 
-// meet finds the gateway that the session's messages go to. It reports false
-// where the message shows none: handling it will say why.
-func (s *session) meet(ctx context.Context, d *delivery) bool {
+// meet learns from the first message whose session this is. It reports false
+// where the message does not say: handling it will tell why.
+func (s *session) meet(d *delivery) bool {
 	if d.invalid != nil || d.panicked != nil {
 		return false
 	}
-	c := s.consumer
-	if want := SessionID(d.in.providerID, d.in.settingID); want != s.receiver.SessionID() && c.told.now("session "+s.receiver.SessionID(), c.now()) {
-		d.log.Warn("the message's session is not that of its provider and setting, so its gateway is not isolated", "session", s.receiver.SessionID(), "want", want)
+	c, id := s.consumer, s.receiver.SessionID()
+	if want := SessionID(d.in.providerID, d.in.settingID); want != id && c.told.now("session "+id, c.now()) {
+		d.log.Warn("the message's session is not that of its provider and setting, so its gateway is not isolated", "session", id, "want", want)
 	}
-	asking, cancel := context.WithTimeout(ctx, storeLimit)
-	defer cancel()
-	r, err := c.route(asking, d.in.providerID, d.in.settingID)
-	if err != nil {
-		return false
-	}
-	s.gateway = c.gateways.at(asking, r)
+	s.first = &d.in
 	return true
 }
 
@@ -132,15 +128,27 @@ func (s *session) reachable(ctx context.Context) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	if s.gateway == nil {
-		return true
-	}
-	s.consumer.gateways.at(ctx, s.gateway.route)
-	if !s.gateway.open() {
+	if !s.away(ctx) {
 		s.emptying = false
 		return true
 	}
 	return s.emptying || s.keep(ctx)
+}
+
+// away reports whether the gateway cannot be reached, by the relay row of this
+// moment: it may have been changed.
+func (s *session) away(ctx context.Context) bool {
+	if s.first == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeLimit)
+	defer cancel()
+	r, err := s.consumer.route(ctx, s.first.providerID, s.first.settingID)
+	if err != nil {
+		return false // handling the next message will say why
+	}
+	s.gateway = s.consumer.gateways.at(ctx, r)
+	return s.gateway.open()
 }
 
 // keep holds the session without a slot until its gateway answers a probe, or
@@ -152,18 +160,21 @@ func (s *session) keep(ctx context.Context) bool {
 	held := holdLock(ctx, s, s.log)
 	defer held.release()
 	until := c.now().Add(c.keepSession())
-	for s.gateway.open() && c.now().Before(until) && held.working.Err() == nil {
+	away := true
+	for away && c.now().Before(until) && held.working.Err() == nil {
 		look, cancel := context.WithTimeout(held.working, keepLook)
 		select {
 		case <-s.gateway.awaitProbe():
 		case <-look.Done():
 		}
 		cancel()
+		away = s.away(held.working)
 	}
 	if held.working.Err() != nil || !s.takeSlot(held.working) {
 		return false
 	}
-	s.emptying = s.gateway.open()
+	s.emptying = away
+	s.began, s.handled = time.Now(), 0 // its turn begins now
 	return true
 }
 
