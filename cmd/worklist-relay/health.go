@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -45,4 +47,18 @@ func serveHealth(addr string, ready func() error) (listening string, stop func()
 		}
 		<-done
 	}, nil
+}
+
+// readiness is what /readyz asks. Until it is told whom to ask, the program is
+// starting. Its zero value is ready for use, and safe for concurrent use.
+type readiness struct{ ask atomic.Pointer[func() error] }
+
+func (r *readiness) use(ask func() error) { r.ask.Store(&ask) }
+
+func (r *readiness) check() error {
+	ask := r.ask.Load()
+	if ask == nil {
+		return errors.New("starting: the database is not there yet")
+	}
+	return (*ask)()
 }

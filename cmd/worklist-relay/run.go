@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -47,14 +49,20 @@ func (c config) run(cmd *cobra.Command, migrate bool) error {
 	if err != nil {
 		return failure{exitConfig, err}
 	}
-	outcomes, err := store.Open(ctx, c.DatabaseURL)
+	var ready readiness
+	healthAddr, stopHealth, err := serveHealth(c.HTTPAddr, ready.check)
+	if err != nil {
+		return failure{exitConfig, err}
+	}
+	defer stopHealth()
+	outcomes, err := c.awaitStore(ctx, migrate, log)
+	if ctx.Err() != nil {
+		return nil // nothing was begun
+	}
 	if err != nil {
 		return err
 	}
 	defer outcomes.Close()
-	if err := bringUp(ctx, outcomes, migrate); err != nil {
-		return err
-	}
 	gateways := &relay.Client{
 		ConnectTimeout: c.ConnectTimeout, TLSTimeout: c.TLSTimeout, HandshakeTimeout: c.HandshakeTimeout,
 		AckTimeout: c.AckTimeout, IdleTimeout: c.IdleTimeout,
@@ -71,11 +79,7 @@ func (c config) run(cmd *cobra.Command, migrate bool) error {
 		Breaker: relay.BreakerPolicy{Span: c.BreakerSpan, Probes: delays(c.ProbeDelays)},
 		Clinic:  c.clinic, ReleaseAt: c.releaseAt, ClaimLease: c.ClaimLease, Log: log,
 	}
-	healthAddr, stopHealth, err := serveHealth(c.HTTPAddr, service.Ready)
-	if err != nil {
-		return failure{exitConfig, err}
-	}
-	defer stopHealth()
+	ready.use(service.Ready)
 	stopReconciling, err := c.startReconciling(ctx, outcomes, log)
 	if err != nil {
 		return err
@@ -121,6 +125,37 @@ func (c config) serve(ctx context.Context, service *consumer.Consumer, gateways 
 	case <-grace.C:
 	}
 	return errUnfinished
+}
+
+// storeRetry is the wait between two looks for a database at the start, which
+// doubles up to storeRetryMost.
+const (
+	storeRetry     = time.Second
+	storeRetryMost = 30 * time.Second
+)
+
+// awaitStore opens the database with the schema of this program. A server that
+// is away, or does not let us in yet, is waited for: a restart would not bring it
+// back, and roles take minutes to work. What cannot mend itself is an error.
+func (c config) awaitStore(ctx context.Context, migrate bool, log *slog.Logger) (*store.Store, error) {
+	for wait := storeRetry; ; wait = min(2*wait, storeRetryMost) {
+		outcomes, err := store.Open(ctx, c.DatabaseURL)
+		if err == nil {
+			if err = bringUp(ctx, outcomes, migrate); err == nil {
+				return outcomes, nil
+			}
+			_ = outcomes.Close() // err says more
+		}
+		if !store.Unavailable(err) || strings.HasPrefix(c.DatabaseURL, "sqlite:") {
+			return nil, err
+		}
+		log.Warn("database not available, trying again", "error", err, "in", wait.String())
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // bringUp migrates where that is wanted, and refuses any other schema.

@@ -22,7 +22,7 @@ type situation struct {
 // told to stop, against the situations that no test within one process can make.
 func TestSituations(t *testing.T) {
 	bin := buildBoth(t)
-	for _, situation := range slices.Concat(killedSituations, stoppedSituations, forcedSituations) {
+	for _, situation := range slices.Concat(startingSituations, killedSituations, stoppedSituations, forcedSituations) {
 		for _, dialect := range storetest.Dialects {
 			t.Run(situation.name+"/"+dialect, func(t *testing.T) {
 				t.Parallel()
