@@ -231,6 +231,7 @@ func (g *Gateway) receive(request []byte) Reply {
 		return reply
 	}
 	answer, ok := g.worklist.handle(request)
+	reply.write = g.worklist.last
 	switch {
 	case reply.Honest && ok:
 		reply.Text = string(answer)

@@ -188,7 +188,11 @@ func (l *line) converse(ctx context.Context, ws *websocket.Conn) int {
 			return 0 // the sender's Close has been answered by the read
 		}
 		reply := l.g.receive(request)
-		if !pause(ctx, l.g.config.RTT+reply.After) || l.send(ws, reply) != nil || reply.Drop {
+		ended := !pause(ctx, l.g.config.RTT+reply.After) || l.send(ws, reply) != nil
+		if ended || reply.Text == "" {
+			l.g.loseAck(reply.write)
+		}
+		if ended || reply.Drop {
 			return 0
 		}
 		if !reply.KeepOpen || reply.Close != 0 {

@@ -79,6 +79,8 @@ type Reply struct {
 	Drop     bool // cut the connection without a close frame
 	Close    int  // send a Close frame with this code
 	KeepOpen bool // stay open: for another frame after a reply, without one until the sender goes
+
+	write *Write // what the frame changed; nil: nothing
 }
 
 // ending completes a scripted reply with the way the mode ends.

@@ -24,6 +24,8 @@ type worklist struct {
 	started time.Time
 	items   []*Item
 	index   map[string]*Item // by accession number
+	writes  []*Write         // in order
+	last    *Write           // of the request handled last; nil: it applied nothing
 }
 
 func newWorklist(release Release) *worklist {
@@ -42,6 +44,7 @@ func (w *worklist) list() []Item {
 // a reply: the request is not a JSON object, or an old release does not know
 // the action, or is tripped up by it.
 func (w *worklist) handle(request []byte) ([]byte, bool) {
+	w.last = nil
 	var fields object
 	if !utf8.Valid(request) || json.Unmarshal(request, &fields) != nil || fields == nil {
 		return nil, false
@@ -94,6 +97,7 @@ func (w *worklist) create(fields object) []byte {
 	if accession != "" { // the database's key may be null any number of times
 		w.index[accession] = item
 	}
+	w.wrote(item.ActionID, item)
 	return encode(createReply{Status: "created", ActionID: id})
 }
 
@@ -209,6 +213,7 @@ func (w *worklist) update(fields object) []byte {
 	}
 	item.Status = status
 	item.Writes++
+	w.wrote(scalar(fields["action_id"], ""), item)
 	return encode(struct {
 		AccessionNumber json.RawMessage `json:"accession_number"`
 		Status          string          `json:"status"`
