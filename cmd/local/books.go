@@ -62,6 +62,18 @@ func (s *stack) openBooks(ctx context.Context, list []sample, fates map[string]f
 	return b, nil
 }
 
+// snapshots is what each gateway of ours has seen and stored, in the order in
+// which they were asked for.
+func (s *stack) snapshots() []relaytest.Snapshot {
+	snapshots := []relaytest.Snapshot{}
+	for _, g := range s.gateways {
+		if attached := s.attached[g.Name]; attached != nil {
+			snapshots = append(snapshots, attached.Snapshot())
+		}
+	}
+	return snapshots
+}
+
 // disagreements compares the three books with what the samples expect, and so
 // with each other. Each is one sentence; none means that all is well.
 func (b books) disagreements(list []sample) []string {

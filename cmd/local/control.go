@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 )
 
 // mostControlBytes bounds the body of a request to the control address.
@@ -30,15 +28,19 @@ type queueCounts struct {
 }
 
 // control answers on the control address: it shows what gateways and broker
-// have, and makes them misbehave.
+// have, and makes them and the relay misbehave.
 //
 //	GET  /health          {"status":"ok"}
-//	GET  /gateways        [{"name","mode","dials","exchanges","max_open","items"}]
-//	POST /gateways/NAME   {"mode":"silent"}
+//	GET  /gateways        [{"name","mode","dials","exchanges","max_open","items","writes"}]
+//	POST /gateways/NAME   {"mode":"silent"} until further notice, or
+//	                      {"next":[{"kind":"lose-ack"},{"kind":"late","after":"5s"}]} for one frame each
 //	GET  /broker          [{"queue","active","scheduled","dead_lettered","locked"}]
 //	POST /broker          {"fault":"away","for":"5s"}
+//	POST /relay           {"drop":"NAME"} cuts the senders' connections to a gateway, "*" all
 //
-// A request that cannot be served is answered {"error":"..."}.
+// items are a gateway's worklist; writes are the creates and updates that it
+// applied, in order, each with its action and whether its ack certainly was not
+// delivered. A request that cannot be served is answered {"error":"..."}.
 func (s *stack) control() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
@@ -48,66 +50,19 @@ func (s *stack) control() http.Handler {
 	mux.HandleFunc("POST /gateways/{name}", s.changeGateway)
 	mux.HandleFunc("GET /broker", s.showBroker)
 	mux.HandleFunc("POST /broker", s.breakBroker)
-	for path, allowed := range map[string]string{"/health": "GET", "/gateways": "GET", "/gateways/{name}": "POST", "/broker": "GET, POST"} {
+	mux.HandleFunc("POST /relay", s.breakRelay)
+	for path, allowed := range map[string]string{
+		"/health": "GET", "/gateways": "GET", "/gateways/{name}": "POST", "/broker": "GET, POST", "/relay": "POST",
+	} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", allowed)
 			refuse(w, http.StatusMethodNotAllowed, fmt.Errorf("%s is for %s", r.URL.Path, allowed))
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, http.StatusNotFound, fmt.Errorf("nothing at %s; there are /health, /gateways, /gateways/NAME and /broker", r.URL.Path))
+		refuse(w, http.StatusNotFound, fmt.Errorf("nothing at %s; there are /health, /gateways, /gateways/NAME, /broker and /relay", r.URL.Path))
 	})
 	return mux
-}
-
-func (s *stack) showGateways(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, s.snapshots())
-}
-
-// snapshots is what each gateway of ours has seen and stored, in the order in
-// which they were asked for.
-func (s *stack) snapshots() []relaytest.Snapshot {
-	snapshots := []relaytest.Snapshot{}
-	for _, g := range s.gateways {
-		if attached := s.attached[g.Name]; attached != nil {
-			snapshots = append(snapshots, attached.Snapshot())
-		}
-	}
-	return snapshots
-}
-
-func (s *stack) changeGateway(w http.ResponseWriter, r *http.Request) {
-	g := s.attached[r.PathValue("name")]
-	if g == nil {
-		refuse(w, http.StatusNotFound, fmt.Errorf("no gateway of ours is called %q", r.PathValue("name")))
-		return
-	}
-	var change struct {
-		Mode string `json:"mode"`
-	}
-	if err := readBody(r, &change); err != nil {
-		refuse(w, http.StatusBadRequest, err)
-		return
-	}
-	mode, err := ownMode(change.Mode)
-	if err != nil {
-		refuse(w, http.StatusBadRequest, err)
-		return
-	}
-	g.SetMode(mode)
-	answer(w, http.StatusOK, g.Snapshot())
-}
-
-// ownMode is a mode that a gateway of ours can be in.
-func ownMode(name string) (relaytest.Mode, error) {
-	if name == "" {
-		return "", errors.New("mode: missing")
-	}
-	mode, err := relaytest.ParseMode(name)
-	if err != nil {
-		return "", fmt.Errorf("mode: %w", err)
-	}
-	return mode, nil
 }
 
 func (s *stack) showBroker(w http.ResponseWriter, _ *http.Request) {
@@ -153,6 +108,30 @@ func parseLasting(fault, text string) (time.Duration, error) {
 		return 0, fmt.Errorf("for: %q is not a duration such as 5s", text)
 	}
 	return d, nil
+}
+
+// breakRelay cuts the connections of senders, as the service does now and then.
+// Neither side is told why, and what was on its way is lost.
+func (s *stack) breakRelay(w http.ResponseWriter, r *http.Request) {
+	var wish struct {
+		Drop string `json:"drop"`
+	}
+	if err := readBody(r, &wish); err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	known := false
+	for _, g := range s.gateways {
+		if wish.Drop == g.Name || wish.Drop == "*" {
+			known = true
+			s.relay.DropSenders(g.Name)
+		}
+	}
+	if !known {
+		refuse(w, http.StatusBadRequest, fmt.Errorf("drop: %q is no gateway here; name one, or * for all", wish.Drop))
+		return
+	}
+	answer(w, http.StatusOK, map[string]string{"drop": wish.Drop})
 }
 
 // readBody reads one JSON object with known fields only.

@@ -25,6 +25,9 @@ func (s *stack) environment(httpAddr, certificate string) []variable {
 		{"DATABASE_URL", s.databaseURL},
 		{"RELAY_ALLOW_HOSTS", hostOf(s.relay.Addr())},
 	}
+	if s.sessions() {
+		env = append(env, variable{"SERVICEBUS_SESSIONS", "true"})
+	}
 	if s.tls {
 		env = append(env, variable{"RELAY_CA_FILE", certificate})
 	} else {

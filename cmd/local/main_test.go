@@ -122,6 +122,11 @@ func eventually(yes func() bool) bool {
 	return true
 }
 
+// queueConfig is a Config.json with one queue.
+func queueConfig(name, properties string) string {
+	return `{"UserConfig":{"Namespaces":[{"Name":"sbemulatorns","Queues":[{"Name":"` + name + `","Properties":{` + properties + `}}],"Topics":[]}],"Logging":{"Type":"File"}}}`
+}
+
 func TestExitCodes(t *testing.T) {
 	folder := t.TempDir()
 	write := func(name, content string) string {
@@ -131,12 +136,9 @@ func TestExitCodes(t *testing.T) {
 		}
 		return path
 	}
-	queue := func(name, properties string) string {
-		return `{"UserConfig":{"Namespaces":[{"Name":"sbemulatorns","Queues":[{"Name":"` + name + `","Properties":{` + properties + `}}],"Topics":[]}],"Logging":{"Type":"File"}}}`
-	}
 	absent := filepath.Join(folder, "absent")
-	other := write("other.json", queue("other", ""))
-	session := write("session.json", queue(queueName, `"RequiresSession":true`))
+	other := write("other.json", queueConfig("other", ""))
+	session := write("session.json", queueConfig(queueName, `"RequiresSession":true`))
 	broken := write("broken.json", `{"UserConfig":`)
 
 	tests := []struct {
@@ -149,7 +151,6 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"serve", "now"}, 2, `local serve takes no argument "now"`},
 		{[]string{"serve", "--nonsense"}, 2, "unknown flag: --nonsense"},
 		{[]string{"serve", "--consumer=perhaps"}, 2, `invalid argument "perhaps"`},
-		{[]string{"serve", "--sessions"}, 2, "serve: --sessions: the broker here does not serve sessions yet"},
 		{[]string{"serve", "--gateways", "leeds"}, 2, `serve: --gateways: "leeds": no mode`},
 		{[]string{"serve", "--gateways", ""}, 2, "serve: --gateways: no gateways"},
 		{[]string{"serve", "--http-addr", "0.0.0.0:0"}, 2, `serve: --http-addr: "0.0.0.0:0" is not on loopback`},
@@ -163,7 +164,12 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"serve", "--config", absent}, 3, "serve: --config " + absent + ": no such file or directory"},
 		{[]string{"serve", "--config", broken}, 3, "serve: --config " + broken + ": "},
 		{[]string{"serve", "--config", other}, 3, "no queue worklist-commands"},
-		{[]string{"serve", "--config", session}, 3, "queue worklist-commands requires sessions"},
+		{[]string{"serve", "--lock", "soon"}, 2, `invalid argument "soon"`},
+		{[]string{"serve", "--lock", "6m"}, 3, "start broker: queue worklist-commands: LockDuration 6m0s"},
+		{[]string{"serve", "--lock", "-1s"}, 3, "start broker: queue worklist-commands: LockDuration -1s"},
+		{[]string{"serve", "--max-delivery", "x"}, 2, `invalid argument "x"`},
+		{[]string{"serve", "--max-delivery", "2001"}, 3, "start broker: queue worklist-commands: MaxDeliveryCount 2001"},
+		{[]string{"serve", "--config", session, "--lock", "6m"}, 3, "start broker: queue worklist-commands: LockDuration 6m0s"},
 		{[]string{"serve", "--database-url", "mysql://x"}, 3, "serve: open database"},
 		{[]string{"serve", "--database-url", "sqlite:" + filepath.Join(absent, "x")}, 3, "serve: open database"},
 		{[]string{"serve", "--database-url", "postgres://u:s3cret@127.0.0.1:1/x?sslmode=disable"}, 3, "serve: open database"},

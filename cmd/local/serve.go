@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,8 @@ import (
 type serveFlags struct {
 	consume     bool
 	sessions    bool
+	lock        time.Duration // of a received message; 0: the queue's own
+	deliveries  int           // that may fail; 0: the queue's own
 	tls         bool
 	verbose     bool
 	gateways    string
@@ -43,8 +46,12 @@ func serveCommand() *cobra.Command {
 			"  env $(cat e) worklist-relay run\n\n" +
 			"Gateways are NAME=MODE or COUNT=MODE, each with an optional :rtt=DURATION, separated\n" +
 			"by commas. Modes: " + gatewayModes + ".\n" +
-			"LOCAL_HTTP_ADDR answers GET /health, /gateways and /broker, and POST /gateways/NAME\n" +
-			"{\"mode\":\"silent\"} and /broker {\"fault\":\"away\",\"for\":\"5s\"}.",
+			"LOCAL_HTTP_ADDR answers GET /health, /gateways and /broker, and POST\n" +
+			"  /gateways/NAME  {\"mode\":\"silent\"}, until further notice\n" +
+			"  /gateways/NAME  {\"next\":[{\"kind\":\"lose-ack\"},{\"kind\":\"late\",\"after\":\"5s\"}]}, for one frame\n" +
+			"                  each; kinds: " + strings.Join(faultKinds(), ", ") + "\n" +
+			"  /broker         {\"fault\":\"away\",\"for\":\"5s\"}\n" +
+			"  /relay          {\"drop\":\"NAME\"} cuts the senders' connections to a gateway, \"*\" all",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := f.settings(cmd.ErrOrStderr())
@@ -57,11 +64,18 @@ func serveCommand() *cobra.Command {
 			return nil
 		},
 	}
+	f.register(cmd)
+	return cmd
+}
+
+func (f *serveFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.BoolVar(&f.consume, "consumer", true, "run the consumer too; false starts the servers only")
 	flags.StringVar(&f.gateways, "gateways", "leeds=one-shot,hull=persistent,york=reject", "which gateways listen, and how they behave")
 	flags.StringVar(&f.config, "config", "", "take the queues from this Config.json of the Service Bus emulator")
-	flags.BoolVar(&f.sessions, "sessions", false, "make it a session queue (not served yet)")
+	flags.BoolVar(&f.sessions, "sessions", false, "make it a session queue")
+	flags.DurationVar(&f.lock, "lock", 0, "how long a received message stays locked, up to 5m (default the queue's own: 1m)")
+	flags.IntVar(&f.deliveries, "max-delivery", 0, "how many deliveries of a message may fail before it is dead-lettered, up to 2000 (default the queue's own: 10)")
 	flags.BoolVar(&f.tls, "tls", false, "let the relay speak wss with a self-signed certificate, written beside the env file")
 	flags.StringVar(&f.envFile, "env-file", "", "write the KEY=value lines to this file as well; removed at the end")
 	flags.StringVar(&f.brokerAddr, "broker-addr", "", "loopback HOST:PORT of the broker (default a free port)")
@@ -69,14 +83,10 @@ func serveCommand() *cobra.Command {
 	flags.StringVar(&f.httpAddr, "http-addr", "", "loopback HOST:PORT of the control address (default a free port)")
 	flags.StringVar(&f.databaseURL, "database-url", "", "postgres://... or sqlite:FILE, which is migrated (default a SQLite file, removed at the end)")
 	flags.BoolVar(&f.verbose, "verbose", false, "log at info level instead of warn")
-	return cmd
 }
 
 // settings checks the flags. Nothing has been started or written when it fails.
 func (f serveFlags) settings(log io.Writer) (settings, error) {
-	if f.sessions {
-		return settings{}, usage(errors.New("--sessions: the broker here does not serve sessions yet"))
-	}
 	err := errors.Join(
 		checkLoopback("--broker-addr", f.brokerAddr),
 		checkLoopback("--relay-addr", f.relayAddr),
@@ -108,7 +118,7 @@ func (f serveFlags) settings(log io.Writer) (settings, error) {
 // queues are those of the Config.json, among which ours has to be.
 func (f serveFlags) queues() ([]servicebustest.Queue, error) {
 	if f.config == "" {
-		return []servicebustest.Queue{{Name: queueName}}, nil
+		return []servicebustest.Queue{f.adapt(servicebustest.Queue{Name: queueName})}, nil
 	}
 	file, err := os.Open(f.config)
 	if err != nil {
@@ -119,16 +129,21 @@ func (f serveFlags) queues() ([]servicebustest.Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, q := range queues {
-		switch {
-		case !strings.EqualFold(q.Name, queueName):
-		case q.RequiresSession:
-			return nil, fmt.Errorf("queue %s requires sessions, which the broker here does not serve yet", q.Name)
-		default:
+	for i, q := range queues {
+		if strings.EqualFold(q.Name, queueName) {
+			queues[i] = f.adapt(q)
 			return queues, nil
 		}
 	}
 	return nil, fmt.Errorf("no queue %s", queueName)
+}
+
+// adapt is our queue as the flags want it, where they say anything.
+func (f serveFlags) adapt(q servicebustest.Queue) servicebustest.Queue {
+	q.RequiresSession = q.RequiresSession || f.sessions
+	q.LockDuration = cmp.Or(f.lock, q.LockDuration)
+	q.MaxDeliveryCount = cmp.Or(f.deliveries, q.MaxDeliveryCount)
+	return q
 }
 
 // serve keeps everything up until ctx ends.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"net"
 	"os"
@@ -176,21 +175,17 @@ func TestServeCarriesAnActionThrough(t *testing.T) {
 				if err != nil || len(attempts) != 1 || attempts[0].AckUs < 30_000 {
 					t.Errorf("not one attempt that waited for the rtt: %+v, error %v", attempts, err)
 				}
-				_, text, err := ask(env["LOCAL_HTTP_ADDR"], "GET", "/gateways", "")
-				if err != nil {
-					t.Fatal(err)
+				accession := a.Parameters.WorklistItem.AccessionNumber
+				want := []gatewayState{
+					{
+						relaytest.Snapshot{Name: "leeds", Mode: relaytest.ModeOneShot, Dials: 2, Exchanges: 2, MaxOpen: 1, Items: []relaytest.Item{
+							{AccessionNumber: accession, ActionID: a.ActionID, Status: "SCHEDULED", Writes: 1},
+						}},
+						[]relaytest.Write{{ActionID: a.ActionID, AccessionNumber: accession, Status: "SCHEDULED"}},
+					},
+					{relaytest.Snapshot{Name: "york", Mode: relaytest.ModeReject, Items: []relaytest.Item{}}, []relaytest.Write{}},
 				}
-				var gateways []relaytest.Snapshot
-				if err := json.Unmarshal([]byte(text), &gateways); err != nil {
-					t.Fatal(err)
-				}
-				want := []relaytest.Snapshot{
-					{Name: "leeds", Mode: relaytest.ModeOneShot, Dials: 2, Exchanges: 2, MaxOpen: 1, Items: []relaytest.Item{{
-						AccessionNumber: a.Parameters.WorklistItem.AccessionNumber, ActionID: a.ActionID, Status: "SCHEDULED", Writes: 1,
-					}}},
-					{Name: "york", Mode: relaytest.ModeReject, Items: []relaytest.Item{}},
-				}
-				if diff := cmp.Diff(want, gateways); diff != "" {
+				if diff := cmp.Diff(want, p.states(t)); diff != "" {
 					t.Errorf("gateways (-want +got):\n%s", diff)
 				}
 			})

@@ -200,6 +200,13 @@ func (s *stack) awaitConsumer(ended <-chan error) error {
 	return errors.Join(s.relay.Close(), <-ended)
 }
 
+// sessions reports whether our queue is a session queue.
+func (s *stack) sessions() bool {
+	return slices.ContainsFunc(s.queues, func(q servicebustest.Queue) bool {
+		return strings.EqualFold(q.Name, queueName) && q.RequiresSession
+	})
+}
+
 // relayClient is a client that may dial the relay of this stack and no other.
 func (s *stack) relayClient() *relay.Client {
 	if s.tls {
