@@ -1,20 +1,14 @@
 package main
 
 import (
-	"bufio"
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/binary"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/spf13/cobra"
 )
 
 // request is one line of worklist-relay enqueue: an action and whose it is.
@@ -163,73 +157,3 @@ func (s *sampler) nhsNumber() string {
 }
 
 func (s *sampler) intN(n uint64) int { return int(s.random.Uint64() % n) }
-
-func sampleCommand() *cobra.Command {
-	var count int
-	var names string
-	var seed uint64
-	cmd := &cobra.Command{
-		Use:   "sample",
-		Short: "Print sample actions, one JSON object a line, as worklist-relay enqueue reads them",
-		Long: "Print creates for synthetic participants, scheduled today at the clinic, one JSON\n" +
-			"object a line, for the gateways in turn. One seed gives the same actions again,\n" +
-			"apart from dates; without a seed every run gives others.",
-		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if count < 1 || count > 1_000_000 {
-				return usage(errors.New("sample: --count is a number from 1 to 1000000"))
-			}
-			providers, err := parseProviders(names)
-			if err != nil {
-				return usage(fmt.Errorf("sample: --gateways: %w", err))
-			}
-			if !cmd.Flags().Changed("seed") {
-				seed = rand.Uint64()
-			}
-			return printSamples(cmd.OutOrStdout(), count, providers, seed)
-		},
-	}
-	cmd.Flags().IntVar(&count, "count", 30, "how many actions")
-	cmd.Flags().StringVar(&names, "gateways", "3", "a count (gw-001, gw-002, ...) or a list of names (leeds,hull)")
-	cmd.Flags().Uint64Var(&seed, "seed", 0, "where to begin (default a random number)")
-	return cmd
-}
-
-// parseProviders reads a count or a list of names, separated by commas.
-func parseProviders(text string) ([]string, error) {
-	var providers []string
-	counted := 0
-	for entry := range strings.SplitSeq(text, ",") {
-		names, err := gatewayNames(strings.TrimSpace(entry), &counted)
-		if err != nil {
-			return nil, err
-		}
-		providers = append(providers, names...)
-	}
-	return providers, nil
-}
-
-func printSamples(w io.Writer, count int, providers []string, seed uint64) error {
-	now, err := clinicNow()
-	if err != nil {
-		return err
-	}
-	s := newSampler(seed, now)
-	buffered := bufio.NewWriter(w)
-	lines := json.NewEncoder(buffered)
-	for i := range count {
-		if err := lines.Encode(request{ProviderID: providers[i%len(providers)], Action: s.create()}); err != nil {
-			return fmt.Errorf("sample: %w", err)
-		}
-	}
-	if err := buffered.Flush(); err != nil {
-		return fmt.Errorf("sample: %w", err)
-	}
-	return nil
-}
-
-// clinicNow is the present in the clinic's time zone.
-func clinicNow() (time.Time, error) {
-	zone, err := time.LoadLocation(clinicZone)
-	return time.Now().In(zone), err
-}

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"maps"
 	"regexp"
 	"strings"
 	"testing"
@@ -22,7 +24,7 @@ func TestSamplesAreValidDistinctAndSynthetic(t *testing.T) {
 	accession := regexp.MustCompile(`^SYN[A-Z2-7]{13}$`)
 	for seed := range uint64(3) {
 		printed.Reset()
-		if err := printSamples(&printed, 200, []string{"a", "b", "c"}, seed); err != nil {
+		if err := (sampleFlags{count: 200, seed: seed}).print(&printed, []string{"a", "b", "c"}); err != nil {
 			t.Fatal(err)
 		}
 		lines := strings.Split(strings.TrimSuffix(printed.String(), "\n"), "\n")
@@ -108,5 +110,56 @@ func TestSamplerRepeatsItself(t *testing.T) {
 	}
 	if diff := cmp.Diff(today, tomorrow); diff != "" {
 		t.Errorf("more than dates changed with the day:\n%s", diff)
+	}
+}
+
+// Every create is followed up, in order and not at once; each is an action of
+// its own for the provider of the create.
+func TestSamplesWithUpdates(t *testing.T) {
+	var printed, again bytes.Buffer
+	flags := sampleFlags{count: 300, seed: 3, updates: true}
+	if err := errors.Join(flags.print(&printed, []string{"a", "b", "c"}), flags.print(&again, []string{"a", "b", "c"})); err != nil {
+		t.Fatal(err)
+	}
+	if printed.String() != again.String() {
+		t.Error("one seed, two results")
+	}
+	type seen struct {
+		provider, status string
+		line             int
+	}
+	items, ids := map[string]seen{}, map[string]bool{}
+	before := map[string]string{"IN PROGRESS": "", "COMPLETED": "IN PROGRESS"}
+	counts, near := map[string]int{}, 0
+	for i, line := range strings.Split(strings.TrimSuffix(printed.String(), "\n"), "\n") {
+		var r request
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := consumer.Encode(r.ProviderID, r.SettingID, marshal(r.Action)); err != nil {
+			t.Errorf("line %d: %v", i, err)
+		}
+		item := r.Action.Parameters.WorklistItem
+		was, known := items[item.AccessionNumber]
+		switch {
+		case ids[r.Action.ActionID]:
+			t.Errorf("line %d: the action id comes twice", i)
+		case item.Status == "" && known:
+			t.Errorf("line %d: the accession number comes twice", i)
+		case item.Status != "" && (was.provider != r.ProviderID || was.status != before[item.Status] || !known):
+			t.Errorf("line %d: %q for %s, after %+v", i, item.Status, r.ProviderID, was)
+		}
+		if known && i-was.line < 3 {
+			near++
+		}
+		ids[r.Action.ActionID] = true
+		items[item.AccessionNumber] = seen{r.ProviderID, item.Status, i}
+		counts[item.Status]++
+	}
+	if want := map[string]int{"": 100, "IN PROGRESS": 100, "COMPLETED": 100}; !maps.Equal(counts, want) {
+		t.Errorf("actions by status: %v, not %v", counts, want)
+	}
+	if near > 50 {
+		t.Errorf("%d updates come right behind what they follow", near)
 	}
 }
