@@ -174,7 +174,7 @@ func (s *stack) startConsumer(context.Context) error {
 	sender := s.relayClient()
 	s.onClose(sender.Close)
 	c := &consumer.Consumer{
-		Connect: s.connect, Queue: queueName, Store: s.store, Relay: sender,
+		Connect: s.connect, Queue: queueName, Sessions: s.sessions(), Store: s.store, Relay: sender,
 		Secret: secret, Retry: s.retry, Clinic: s.clinic, Log: s.log,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
