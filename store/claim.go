@@ -166,6 +166,9 @@ func (s *Store) reclaim(ctx context.Context, tx *sqlx.Tx, d Delivery, now time.T
 		return Claim{}, err
 	}
 	c := Claim{Verdict: row.judge(d, now)}
+	if err := row.putInOrder(ctx, tx, c.Verdict, d); err != nil {
+		return Claim{}, err
+	}
 	switch c.Verdict {
 	case OtherProvider:
 		return c, nil
@@ -184,6 +187,17 @@ func (s *Store) reclaim(ctx context.Context, tx *sqlx.Tx, d Delivery, now time.T
 	}
 	c.Action = row
 	return c, nil
+}
+
+// putInOrder gives a waiting action the place of the earliest message that
+// brings it: a resend may be received before what it repeats, and what was enqueued
+// between the two must still find the action ahead of it.
+func (a *Action) putInOrder(ctx context.Context, tx *sqlx.Tx, v Verdict, d Delivery) error {
+	if v == OtherProvider || v == OtherContent || a.final() || d.OriginalSequence <= 0 || d.OriginalSequence >= a.SequenceNumber {
+		return nil
+	}
+	a.SequenceNumber = d.OriginalSequence
+	return save(ctx, tx, *a)
 }
 
 // judge weighs the checks in their one right order. A row made from an invalid

@@ -278,6 +278,23 @@ func TestStartsAfresh(t *testing.T) {
 	})
 }
 
+// A resend may be received before what it repeats. What was enqueued between the
+// two still finds the action ahead of it.
+func TestResendReceivedFirst(t *testing.T) {
+	each(t, func(t *testing.T, f fixture) {
+		update := message(action2, 7)
+		update.ActionType, update.Create = "worklist.update_status", false
+		f.claim(message(action1, 9), store.Claimed)
+		f.claim(message(action1, 5), store.Busy)
+		if c := f.claim(update, store.Claimed); c.Earlier == nil || c.Earlier.ActionID != action1 {
+			t.Errorf("earlier %+v, want the create", c.Earlier)
+		}
+		same(t, "its place", f.action(action1).SequenceNumber, int64(5))
+		f.claim(message(action1, 6), store.Busy)
+		same(t, "its place", f.action(action1).SequenceNumber, int64(5))
+	})
+}
+
 func TestEarlierAndHolder(t *testing.T) {
 	update := func(id string, sequence int64) store.Delivery {
 		d := message(id, sequence)
