@@ -63,12 +63,14 @@ func buildBoth(t *testing.T) string {
 	return bin
 }
 
-// startServers brings up broker, relay and ten gateways of both kinds.
-func startServers(t *testing.T, bin, databaseURL string) *processes {
+// startServers brings up broker, relay and ten gateways of both kinds, unless
+// flags say otherwise.
+func startServers(t *testing.T, bin, databaseURL string, flags ...string) *processes {
 	t.Helper()
 	p := &processes{t: t, bin: bin, env: os.Environ()}
 	file := filepath.Join(t.TempDir(), "env")
-	p.start("local", "serve", "--consumer=false", "--env-file", file, "--database-url", databaseURL, "--gateways", "5=one-shot:rtt=3ms,5=persistent:rtt=3ms")
+	p.start("local", append([]string{"serve", "--consumer=false", "--env-file", file, "--database-url", databaseURL,
+		"--gateways", "5=one-shot:rtt=3ms,5=persistent:rtt=3ms"}, flags...)...)
 	p.until("the servers are up", func() bool { _, err := os.Stat(file); return err == nil })
 	text, err := os.ReadFile(file)
 	if err != nil {

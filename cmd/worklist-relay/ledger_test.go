@@ -1,0 +1,234 @@
+package main_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/worklist-relay/worklist-relay/store"
+	"github.com/worklist-relay/worklist-relay/store/storetest"
+)
+
+// How long a ledger, what for and with how much harm. Without flags it is a
+// short one on every database there is.
+var (
+	ledgerActions  = flag.Int("ledger.actions", 300, "how many actions")
+	ledgerKills    = flag.Int("ledger.kills", 3, "how often a consumer is killed; the other harm grows with it")
+	ledgerSeed     = flag.Uint64("ledger.seed", 0, "what is done and when (0: at random)")
+	ledgerSessions = flag.Bool("ledger.sessions", false, "whether on a session queue (default on both kinds)")
+	ledgerDatabase = flag.String("ledger.database", "", "sqlite or postgres (default both)")
+	ledgerReplicas = flag.Int("ledger.replicas", 2, "how many consumers at once")
+)
+
+// However much harm is done while actions flow, the books balance: what was
+// enqueued, what SQL says, what is at the gateways and what is dead-lettered
+// agree, and nothing is left over or counted twice.
+func TestLedger(t *testing.T) {
+	queues := map[string]bool{"plain": false, "sessions": true}
+	flag.Visit(func(f *flag.Flag) {
+		if f.Name == "ledger.sessions" {
+			maps.DeleteFunc(queues, func(_ string, sessions bool) bool { return sessions != *ledgerSessions })
+		}
+	})
+	databases := storetest.Dialects
+	if *ledgerDatabase != "" {
+		databases = []string{*ledgerDatabase}
+	}
+	bin := buildBoth(t)
+	for _, database := range databases {
+		for queue, sessions := range queues {
+			t.Run(database+"/"+queue, func(t *testing.T) {
+				t.Parallel() // it waits more than it works
+				seed := *ledgerSeed
+				if seed == 0 {
+					seed = rand.Uint64()
+				}
+				again := fmt.Sprintf("go test ./cmd/worklist-relay -count=1 -run '^%s$' -ledger.database=%s -ledger.sessions=%v -ledger.actions=%d -ledger.kills=%d -ledger.replicas=%d -ledger.seed=%d",
+					strings.ReplaceAll(t.Name(), "/", "$/^"), database, sessions, *ledgerActions, *ledgerKills, *ledgerReplicas, seed)
+				t.Log(again)
+				l := openLedger(t, bin, database, sessions, seed)
+				l.work()
+				l.balance()
+			})
+		}
+	}
+}
+
+const (
+	ledgerGateways = 20 // the first half one-shot, the second persistent
+	nameOfGateway  = "gw-%03d"
+	ledgerPortions = 4 // in which the actions are enqueued
+	ledgerTick     = 20 * time.Millisecond
+	ledgerStuck    = 2 * time.Minute // without anything being settled
+)
+
+// traffic is whom the actions are for, in turn: every gateway, and one of each
+// half more often.
+var traffic = func() (names []string) {
+	for i := range ledgerGateways {
+		names = append(names, fmt.Sprintf(nameOfGateway, i+1))
+	}
+	for range ledgerGateways / 4 {
+		names = append(names, fmt.Sprintf(nameOfGateway, 1), fmt.Sprintf(nameOfGateway, ledgerGateways))
+	}
+	return names
+}()
+
+// hurry makes the consumers wait no longer than a test can, and give nothing up
+// by count that only harm has kept from its gateway.
+var hurry = []string{
+	"CONNECT_TIMEOUT=1s", "TLS_TIMEOUT=1s", "HANDSHAKE_TIMEOUT=3s", "ACK_TIMEOUT=1s", "IDLE_TIMEOUT=200ms",
+	"CLAIM_LEASE=5500ms", "RETRY_DELAYS=300ms,300ms,600ms,1s", "POSTPONE_DELAYS=500ms,1s", "MAX_ATTEMPTS=20",
+	"BREAKER_SPAN=1s", "PROBE_DELAYS=200ms,400ms,1s",
+	// The samples are for today at the clinic, which must not end meanwhile.
+	"CLINIC_TIME_ZONE=Etc/GMT+12",
+}
+
+// ledger is one run: the programs, what was enqueued, and the harm to be done.
+type ledger struct {
+	*processes
+	began    time.Time
+	random   *rand.Rand
+	db       *store.Store
+	replicas []*exec.Cmd
+	settings []string // the consumers' environment beside processes.env
+	logs     string   // the folder of the consumers' logs
+
+	entries  map[string]*entry // by action id
+	portions [][]byte          // still to be enqueued, as enqueue reads them
+	harm     harm
+}
+
+// openLedger starts everything, and enqueues nothing yet.
+func openLedger(t *testing.T, bin, database string, sessions bool, seed uint64) *ledger {
+	t.Helper()
+	address := storetest.URL(t, database)
+	flags := []string{"--lock", "5s", "--max-delivery", "1000", "--gateways", fmt.Sprintf("%d=one-shot:rtt=3ms,%d=persistent:rtt=3ms", ledgerGateways/2, ledgerGateways/2)}
+	if sessions {
+		flags = append(flags, "--sessions")
+	}
+	l := &ledger{
+		processes: startServers(t, bin, address, flags...), began: time.Now(),
+		random: rand.New(rand.NewPCG(seed, 0)), settings: hurry, logs: t.ArtifactDir(),
+	}
+	l.db = storetest.Open(t, address)
+	l.prepare(seed)
+	l.plan(database, address)
+	l.replicas = make([]*exec.Cmd, *ledgerReplicas)
+	for i := range l.replicas {
+		l.replicas[i] = l.consume(i)
+	}
+	t.Cleanup(func() {
+		for _, cmd := range l.replicas {
+			l.stop(cmd)
+		}
+	})
+	return l
+}
+
+// named gives the consumers' connections to PostgreSQL a name of their own.
+func named(address, name string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		panic(err) // storetest made it
+	}
+	query := u.Query()
+	query.Set("application_name", name)
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+// consume starts the consumer of place i. It logs behind the one before it.
+func (l *ledger) consume(i int) *exec.Cmd {
+	l.t.Helper()
+	log, err := os.OpenFile(filepath.Join(l.logs, fmt.Sprintf("replica-%d.log", i)), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer log.Close() // the program has its own
+	cmd := exec.Command(filepath.Join(l.bin, "worklist-relay"), "run")
+	cmd.Env = append(slices.Clone(l.env), l.settings...)
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	return cmd
+}
+
+// kill ends the consumer of place i as a power cut would, and starts another.
+func (l *ledger) kill(i int) {
+	l.t.Helper()
+	cmd := l.replicas[i]
+	if err := cmd.Process.Kill(); err != nil {
+		l.t.Error(err)
+	}
+	_ = cmd.Wait() // says that it was killed
+	if status := cmd.ProcessState.String(); status != "signal: killed" {
+		l.t.Errorf("consumer %d had ended by itself: %s", i, status)
+	}
+	l.replicas[i] = l.consume(i)
+}
+
+// work enqueues, does harm as the work gets on, and returns when nothing is left.
+func (l *ledger) work() {
+	l.t.Helper()
+	tick := time.NewTicker(ledgerTick)
+	defer tick.Stop()
+	last, since := -1, time.Now()
+	for ; ; <-tick.C {
+		settled := l.settled()
+		if settled != last {
+			last, since = settled, time.Now()
+		}
+		l.feed(settled)
+		l.harm.step(settled)
+		switch {
+		case settled == len(l.entries) && l.harm.over() && l.queue().left() == 0:
+			return
+		case time.Since(since) > ledgerStuck:
+			l.t.Errorf("%d of %d actions are settled, and nothing has moved for %v", settled, len(l.entries), ledgerStuck)
+			return
+		}
+	}
+}
+
+// feed enqueues the next portion when half of the one before is settled.
+func (l *ledger) feed(settled int) {
+	l.t.Helper()
+	fed := ledgerPortions - len(l.portions)
+	if len(l.portions) == 0 || settled*2*ledgerPortions < (2*fed-1)*len(l.entries) {
+		return
+	}
+	// Harm to the broker may stop it half-way. To send all again is harmless.
+	for range 5 {
+		cmd := exec.CommandContext(l.t.Context(), filepath.Join(l.bin, "worklist-relay"), "enqueue", "-")
+		cmd.Env, cmd.Stdin = l.env, bytes.NewReader(l.portions[0])
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			l.portions = l.portions[1:]
+			return
+		}
+		l.t.Logf("enqueue: %v\n%s", err, out)
+	}
+	l.t.Fatal("enqueue does not succeed")
+}
+
+// settled is how many actions SQL says are over.
+func (l *ledger) settled() int {
+	l.t.Helper()
+	counts, err := l.db.Counts(l.t.Context())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return counts[store.Confirmed] + counts[store.Failed]
+}
