@@ -14,6 +14,11 @@
 //	decide                   outcomeOf, a pure function, is the whole policy
 //	record, then settle      complete, scheduled copy, or dead letter
 //
+// Messages come by session (session.go), where one gateway is one session, held
+// by one replica at a time, or off a plain queue (plain.go). What is known of a
+// gateway that fails is in gateways.go: its breaker holds actions back, and probe.go
+// finds out with an echo when it is back.
+//
 // Goals: an action reaches its gateway once; its outcome is in SQL before its
 // message is settled; a participant's details are nowhere but in the body.
 // Not goals: order among different accession numbers, and queues other than
@@ -30,6 +35,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/Azure/go-amqp"
 
 	"github.com/worklist-relay/worklist-relay/relay"
 	"github.com/worklist-relay/worklist-relay/store"
@@ -135,11 +141,20 @@ func (c *Consumer) Run(ctx context.Context) error {
 		if c.now().Sub(began) > lastBackoff {
 			backoff = firstBackoff
 		}
-		c.log().Warn("queue not available, trying again", "queue", c.Queue, "error", err, "in", backoff.String())
+		c.log().Warn("queue not available, trying again", "queue", c.Queue, "error", explained(err), "in", backoff.String())
 		pause(ctx, backoff)
 		backoff = min(2*backoff, lastBackoff)
 	}
 	return nil
+}
+
+// explained adds to the broker's refusal what most often is behind it: a queue
+// is made with or without sessions, and that cannot be changed later.
+func explained(err error) error {
+	if refused, ok := errors.AsType[*amqp.Error](err); ok && refused.Condition == amqp.ErrCondNotAllowed {
+		return fmt.Errorf("the queue and this service do not agree whether it requires sessions: %w", err)
+	}
+	return err
 }
 
 // Ready reports what keeps actions from flowing: nil, or an error naming the

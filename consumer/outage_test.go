@@ -87,6 +87,21 @@ func TestDatabaseTakesNoWrites(t *testing.T) {
 	}
 }
 
+// A service that does not agree with its queue about sessions says so, and goes on
+// when they do.
+func TestQueueOfTheOtherKind(t *testing.T) {
+	for _, sessions := range []bool{false, true} {
+		w := newWorld(t, storetest.URL(t, "sqlite"), func(w *world, _ *relaytest.GatewayConfig) { w.sessions = sessions })
+		w.consumer.Sessions = !sessions
+		w.run()
+		w.until("it says what is wrong", func() bool { return strings.Contains(w.log.String(), "do not agree whether it requires sessions") })
+		if w.consumer.Ready() == nil {
+			t.Error("it is ready")
+		}
+		w.noTightLoop()
+	}
+}
+
 // behindProxy is a world whose database is PostgreSQL behind a proxy.
 func behindProxy(t *testing.T) (*world, *proxy) {
 	t.Helper()
