@@ -114,6 +114,7 @@ func (d *delivery) before(ctx context.Context, claim store.Claim) (route, *outco
 	default:
 		gateway := c.gateways.at(asking, r)
 		if !gateway.open() {
+			d.tried = gateway
 			return r, nil, nil
 		}
 		gateway.awaitProbe()

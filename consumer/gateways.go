@@ -35,10 +35,11 @@ func (g *gateways) start(probing context.Context, c *Consumer) {
 
 // gateway is one of them.
 type gateway struct {
-	of    *gateways
-	route route // as last used; any route to it will do for a probe
+	of   *gateways
+	name string // of the hybrid connection
 
 	mu       sync.Mutex // guards what follows
+	route    route      // as last looked up: a probe takes the credential of today
 	breaker  relay.Breaker
 	closed   chan struct{} // closed when the breaker closes; nil while it is closed
 	read     time.Time     // when SQL was last asked
@@ -55,10 +56,13 @@ func (g *gateways) at(ctx context.Context, r route) *gateway {
 	g.mu.Lock()
 	w := g.known[r.name()]
 	if w == nil {
-		w = &gateway{of: g, route: r}
+		w = &gateway{of: g, name: r.name()}
 		g.known[r.name()] = w
 	}
 	g.mu.Unlock()
+	w.mu.Lock()
+	w.route = r
+	w.mu.Unlock()
 	w.refresh(ctx)
 	return w
 }
@@ -82,7 +86,12 @@ func (w *gateway) phase() relay.Phase {
 func (w *gateway) probeAfterNext() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.breaker.ProbeAfterNext(w.of.consumer.Breaker)
+	next := w.breaker.NextProbe
+	wait := w.breaker.ProbeAfterNext(w.of.consumer.Breaker).Sub(next)
+	if now := w.of.consumer.now(); next.Before(now) {
+		next = now // nobody waited for it, so it was not sent
+	}
+	return next.Add(wait)
 }
 
 // learn takes in how an attempt or a probe ended. SQL is told later, by save.
@@ -110,7 +119,7 @@ func (w *gateway) learn(err error) {
 // tell logs that the breaker opened or closed, and wakes who waits for it. The
 // caller holds w.mu.
 func (w *gateway) tell() {
-	log := w.of.consumer.log().With("gateway", w.route.name())
+	log := w.of.consumer.log().With("gateway", w.name)
 	if w.breaker.Open() {
 		w.closed = make(chan struct{})
 		log.Warn("gateway cannot be reached, its actions wait", "phase", w.breaker.LastPhase, "failures", w.breaker.Failures, "next_probe", w.breaker.NextProbe)
@@ -158,7 +167,7 @@ func (w *gateway) refresh(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeLimit)
 	defer cancel()
-	row, err := c.Store.Health(ctx, w.route.name())
+	row, err := c.Store.Health(ctx, w.name)
 	if err != nil && !errors.Is(err, store.ErrNoHealth) {
 		return
 	}
@@ -199,7 +208,7 @@ func (w *gateway) row() store.Health {
 	b := w.breaker
 	phase := string(b.LastPhase)
 	return store.Health{
-		Relay: w.route.name(), Failures: b.Failures, FailingSince: moment(b.FailingSince), OpenedAt: moment(b.OpenedAt),
+		Relay: w.name, Failures: b.Failures, FailingSince: moment(b.FailingSince), OpenedAt: moment(b.OpenedAt),
 		Probes: b.Probes, NextProbeAt: moment(b.NextProbe), LastLifeAt: moment(b.LastLife),
 		LastPhase: &phase, LastFailureAt: moment(b.LastFailure),
 	}

@@ -25,7 +25,7 @@ type delivery struct {
 	panicked any           // what decoding panicked with, for handle to deal with
 	ref      store.Ref     // the claim, once there is one
 	gateway  string        // the hybrid connection, once it is known
-	tried    *gateway      // which was tried; nil: none
+	tried    *gateway      // which is, or was, tried; nil: none
 	marked   bool          // the row says sent for this attempt
 	began    time.Time
 	log      *slog.Logger
@@ -131,7 +131,6 @@ func (d *delivery) try(ctx context.Context, claim store.Claim) (outcome, relay.T
 		}
 		return outcome{}, relay.Timings{}, ctx.Err()
 	}
-	d.tried = c.gateways.at(ctx, route)
 	if err != nil {
 		d.tried.learn(err)
 		t.err, t.now = err, c.now()

@@ -56,17 +56,16 @@ func (w *gateway) takeProbe(ctx context.Context) bool {
 	w.refresh(ctx)
 	w.save(ctx) // what SQL does not know it cannot give out
 	c := w.of.consumer
+	next := w.probeAfterNext()
 	w.mu.Lock()
-	now := c.now()
-	due, next, name := w.breaker.NextProbe, w.breaker.ProbeAfterNext(c.Breaker), w.route.name()
-	ready := w.breaker.Probe(now)
+	due, ready := w.breaker.NextProbe, w.breaker.Probe(c.now())
 	w.mu.Unlock()
 	if !ready {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeLimit)
 	defer cancel()
-	mine, err := c.Store.TakeProbe(ctx, name, due, next)
+	mine, err := c.Store.TakeProbe(ctx, w.name, due, next)
 	if err == nil && mine {
 		return true
 	}
@@ -81,14 +80,17 @@ func (w *gateway) takeProbe(ctx context.Context) bool {
 // echo sends one, and judges the gateway by what comes of it.
 func (w *gateway) echo(ctx context.Context) {
 	c := w.of.consumer
-	timings, err := c.Relay.Echo(ctx, w.route.hybridConnection, w.route.tokens)
+	w.mu.Lock()
+	r := w.route
+	w.mu.Unlock()
+	timings, err := c.Relay.Echo(ctx, r.hybridConnection, r.tokens)
 	if ctx.Err() != nil {
 		return
 	}
 	// Whoever sends next may be another replica, and must find the gateway free.
-	c.Relay.CloseIdle(w.route.hybridConnection)
+	c.Relay.CloseIdle(r.hybridConnection)
 	if err != nil {
-		c.log().Info("gateway was probed", "gateway", w.route.name(), "error", err, "handshake_ms", timings.Handshake.Milliseconds())
+		c.log().Info("gateway was probed", "gateway", w.name, "error", err, "handshake_ms", timings.Handshake.Milliseconds())
 	}
 	w.learn(err)
 	w.save(ctx)

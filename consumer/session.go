@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"github.com/worklist-relay/worklist-relay/relay"
 )
 
 const (
@@ -34,7 +36,8 @@ type session struct {
 	handled  int           // messages in it
 	first    *incoming     // whose provider and setting say where its messages go; nil before it
 	gateway  *gateway      // where they went last; nil: not known
-	emptying bool          // it was kept for long enough: what waits is postponed
+	at       relay.HybridConnection
+	emptying bool // it was kept for long enough: what waits is postponed
 }
 
 func (c *Consumer) newSession(all *sessions, receiver *azservicebus.SessionReceiver) *session {
@@ -147,7 +150,7 @@ func (s *session) away(ctx context.Context) bool {
 	if err != nil {
 		return false // handling the next message will say why
 	}
-	s.gateway = s.consumer.gateways.at(ctx, r)
+	s.gateway, s.at = s.consumer.gateways.at(ctx, r), r.hybridConnection
 	return s.gateway.open()
 }
 
@@ -155,7 +158,7 @@ func (s *session) away(ctx context.Context) bool {
 // for keepSession; then what waits is to be postponed.
 func (s *session) keep(ctx context.Context) bool {
 	c := s.consumer
-	s.log.Info("session kept until its gateway is back", "gateway", s.gateway.route.name())
+	s.log.Info("session kept until its gateway is back", "gateway", s.gateway.name)
 	s.yieldSlot()
 	held := holdLock(ctx, s, s.log)
 	defer held.release()
@@ -229,7 +232,7 @@ func (s *session) leaveToLock(ctx context.Context) {
 // goes with it.
 func (s *session) giveBack() {
 	if s.gateway != nil {
-		s.consumer.Relay.CloseIdle(s.gateway.route.hybridConnection)
+		s.consumer.Relay.CloseIdle(s.at)
 	}
 	closeQuietly(s.receiver.Close)
 	if s.slot {

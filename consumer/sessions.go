@@ -134,11 +134,13 @@ func (c *Consumer) listenToDead(ctx context.Context, client *azservicebus.Client
 		return err
 	}
 	defer closeQuietly(receiver.Close)
-	if _, err := peek(ctx, receiver); err == nil {
-		c.receiving.Store(true)
-		c.heard.now()
-	} else if !c.receiving.Load() {
-		return fmt.Errorf("accept a session: %w", err)
+	if _, err := peek(ctx, receiver); err != nil {
+		if !c.receiving.Swap(false) {
+			return fmt.Errorf("accept a session: %w", err)
+		}
+		return c.silence()
 	}
-	return c.silence()
+	c.receiving.Store(true)
+	c.heard.now()
+	return nil
 }

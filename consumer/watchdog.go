@@ -49,7 +49,11 @@ func (c *Consumer) listenFor(ctx context.Context, receiver *azservicebus.Receive
 // have come on.
 func (c *Consumer) listenQuietly(ctx context.Context, receiver *azservicebus.Receiver) error {
 	waiting, err := peek(ctx, receiver)
-	if err == nil && !waiting {
+	switch {
+	case err != nil:
+		c.receiving.Store(false)
+	case !waiting:
+		c.receiving.Store(true)
 		c.heard.now()
 	}
 	return c.silence()
