@@ -47,6 +47,7 @@ type world struct {
 	log      *logBuffer
 	lock     time.Duration // of messages and sessions
 	sessions bool          // the queue requires them
+	most     int           // deliveries of a message; 0: 10
 	connects atomic.Int64  // clients opened by consumers and tests
 	url      string        // of the database
 	proxy    *proxy        // before it; nil: none
@@ -86,7 +87,8 @@ func newWorld(t testing.TB, url string, change ...func(*world, *relaytest.Gatewa
 	w.consumer.Sessions = w.sessions
 	w.broker, err = servicebustest.NewServer(servicebustest.Config{
 		Queues: []servicebustest.Queue{{
-			Name: queue, LockDuration: w.lock, RequiresSession: w.sessions, DeadLetteringOnExpiration: true, MaxMessageBytes: 4 << 20,
+			Name: queue, LockDuration: w.lock, MaxDeliveryCount: w.most, RequiresSession: w.sessions,
+			DeadLetteringOnExpiration: true, MaxMessageBytes: 4 << 20,
 		}},
 		KeyName: "test", Key: leaktest.BrokerKey,
 	})
