@@ -179,9 +179,6 @@ func (c *Consumer) consume(ctx context.Context) error {
 	}
 	defer closeQuietly(client.Close)
 	c.heard.now() // a new client starts a new silence
-	// What has not been sent when the client is lost begins anew on the next.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	if c.Sessions {
 		return c.consumeSessions(ctx, client)
 	}

@@ -185,8 +185,8 @@ func (w *gateway) merge(row store.Health) {
 		*b = theirs
 		w.tell()
 	case b.Open() && theirs.Open():
-		if theirs.NextProbe.After(b.NextProbe) {
-			b.NextProbe, b.Probes = theirs.NextProbe, theirs.Probes
+		if theirs.NextProbe.After(b.NextProbe) || theirs.LastFailure.After(b.LastFailure) {
+			b.NextProbe, b.Probes, b.LastFailure = theirs.NextProbe, theirs.Probes, later(theirs.LastFailure, b.LastFailure)
 		}
 	case b.Open():
 		w.unsaved = true // SQL does not know it yet

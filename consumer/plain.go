@@ -27,9 +27,13 @@ func (c *Consumer) consumePlain(ctx context.Context, client *azservicebus.Client
 	slots := make(chan struct{}, c.concurrency())
 	var inFlight sync.WaitGroup
 	defer func() {
+		c.receiving.Store(false)
 		c.tellInHand(len(slots))
 		inFlight.Wait()
 	}()
+	// What has not been sent when the client is lost begins anew on the next.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	for {
 		// A slot before a message: no lock runs down in a local buffer.
 		free := takeSlots(ctx, slots)

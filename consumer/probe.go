@@ -56,7 +56,7 @@ func (w *gateway) takeProbe(ctx context.Context) bool {
 	w.refresh(ctx)
 	w.save(ctx) // what SQL does not know it cannot give out
 	c := w.of.consumer
-	next := w.probeAfterNext()
+	next := later(w.probeAfterNext(), c.now().Add(c.sentLease())) // no echo takes longer
 	w.mu.Lock()
 	due, ready := w.breaker.NextProbe, w.breaker.Probe(c.now())
 	w.mu.Unlock()
@@ -93,7 +93,32 @@ func (w *gateway) echo(ctx context.Context) {
 		c.log().Info("gateway was probed", "gateway", w.name, "error", err, "handshake_ms", timings.Handshake.Milliseconds())
 	}
 	w.learn(err)
+	w.afterEcho()
 	w.save(ctx)
+}
+
+// afterEcho sets the next probe where the echo did not: one that was cut off says
+// nothing of the gateway, and in SQL the next is as far off as an echo may take.
+func (w *gateway) afterEcho() {
+	c := w.of.consumer
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.breaker.Open() {
+		return
+	}
+	now, next := c.now(), w.breaker.NextProbe
+	wait := w.breaker.ProbeAfterNext(c.Breaker).Sub(next)
+	if !next.After(now) || next.After(now.Add(wait)) {
+		w.breaker.NextProbe = now.Add(wait)
+	}
+	w.unsaved = true
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 func earlier(a, b time.Time) time.Time {

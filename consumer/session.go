@@ -18,6 +18,8 @@ const (
 	emptyLook    = 250 * time.Millisecond // how long one look for another message takes
 	crowdedLook  = 100 * time.Millisecond // the same, while other sessions wait for the slot
 	keepLook     = time.Second            // between looks at a session that is kept
+	unsettled    = 5 * time.Second        // before a session is given back whose message could not be settled
+	clockSkew    = 5 * time.Second        // that the broker's clock may be behind ours, and no more
 	renewSession = 3 * time.Second        // a renewal that takes longer does not count
 )
 
@@ -52,6 +54,12 @@ func (c *Consumer) newSession(all *sessions, receiver *azservicebus.SessionRecei
 // its turn is over, or it can no longer be held.
 func (s *session) work(ctx context.Context) {
 	defer s.giveBack()
+	if tooLate(s) {
+		s.log.Warn("session lock ran out before work began; is this machine's clock right?", "locked_until", s.until())
+		s.yieldSlot()
+		pause(ctx, lastBackoff) // or it would be accepted again at once, and taken from a replica whose clock is right
+		return
+	}
 	for !s.consumer.storeAway.Load() && s.reachable(ctx) && !s.turnOver() {
 		m := s.next(ctx)
 		if m == nil {
@@ -59,15 +67,20 @@ func (s *session) work(ctx context.Context) {
 		}
 		d := s.consumer.take(s.receiver, s, m)
 		d.session = s
+		d.pass() // a session keeps its own order, and its waiting is nobody else's
 		if s.first == nil && s.meet(d) && !s.reachable(ctx) {
-			d.pass()
 			return // the message goes back with the session, and no delivery is counted
 		}
 		d.handle(ctx)
 		s.handled++
 		switch {
-		case d.lost, d.unsettled:
+		case d.lost:
 			return // what is not settled comes again with the session
+		case d.unsettled:
+			// It comes again with the session too, and may fail again.
+			s.yieldSlot()
+			pause(ctx, min(unsettled, time.Until(s.until())/2))
+			return
 		case d.left && !s.consumer.storeAway.Load():
 			s.leaveToLock(ctx)
 			return
@@ -225,7 +238,7 @@ func (s *session) resume() bool {
 // own gateway waits for that.
 func (s *session) leaveToLock(ctx context.Context) {
 	s.yieldSlot()
-	pause(ctx, time.Until(s.receiver.LockedUntil()))
+	pause(ctx, time.Until(s.until())+clockSkew) // closed a moment earlier, it would count none
 }
 
 // giveBack lets others have the session, and the gateway: the cached connection

@@ -58,9 +58,14 @@ type sessions struct {
 func (c *Consumer) consumeSessions(ctx context.Context, client *azservicebus.Client) error {
 	all := &sessions{slots: make(chan struct{}, c.concurrency())}
 	defer func() {
+		c.receiving.Store(false)
 		c.tellInHand(len(all.slots))
 		all.open.Wait()
 	}()
+	// A session that is kept must not keep the next client waiting: it is accepted
+	// again on that.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	wait := firstAccept
 	for {
 		// A slot before a session: what is accepted is worked on at once.
