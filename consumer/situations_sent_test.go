@@ -158,10 +158,10 @@ var sentSituations = []situation{
 	}},
 	{"49_the_lock_is_renewed_for_as_long_as_the_ack_takes", func(t *testing.T, url string) {
 		w := newWorld(t, url, func(w *world, _ *relaytest.GatewayConfig) {
-			w.lock, w.gateways.AckTimeout = 2*time.Second, 20*time.Second
+			w.lock, w.gateways.AckTimeout = 4*time.Second, 20*time.Second
 		})
 		w.run()
-		w.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: 5 * time.Second})
+		w.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: 9 * time.Second})
 		id := w.enqueue(newCreate())
 		w.noDeadLetter()
 		w.confirmedIn(id, 1)
