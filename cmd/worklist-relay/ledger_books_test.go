@@ -58,14 +58,10 @@ func (l *ledger) openBooks() books {
 	l.t.Helper()
 	b := books{
 		entries: l.entries, rows: map[string]store.Action{}, attempts: map[string][]store.Attempt{},
-		writes: map[string][]write{}, dead: l.deadLetters(), queue: l.queue(),
+		dead: l.deadLetters(), queue: l.queue(),
 	}
 	l.get("/gateways", &b.gateways)
-	for _, g := range b.gateways {
-		for _, w := range g.Writes {
-			b.writes[w.ActionID] = append(b.writes[w.ActionID], write{g.Name, w})
-		}
-	}
+	b.index()
 	rows, err := l.db.Actions(l.t.Context(), store.ActionFilter{Limit: 10 * len(l.entries)})
 	if err != nil {
 		l.t.Fatal(err)
@@ -80,6 +76,16 @@ func (l *ledger) openBooks() books {
 		}
 	}
 	return b
+}
+
+// index finds the writes of each action.
+func (b *books) index() {
+	b.writes = map[string][]write{}
+	for _, g := range b.gateways {
+		for _, w := range g.Writes {
+			b.writes[w.ActionID] = append(b.writes[w.ActionID], write{g.Name, w})
+		}
+	}
 }
 
 // deadLetters peeks at the dead-letter queue as any operator could.

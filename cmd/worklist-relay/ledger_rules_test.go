@@ -152,9 +152,9 @@ func (b books) unheard(e *entry, row store.Action) (found []string) {
 		switch {
 		case !w.AckLost:
 		case e.status == "" && !row.Duplicate:
-			found = append(found, "was confirmed without a trace of the ack that was lost")
-		case e.status != "" && text(row.Reason) != "OutcomeAmbiguous":
-			found = append(found, fmt.Sprintf("is %s %s, although its ack was lost after it was applied", row.Status, text(row.Reason)))
+			found = append(found, fmt.Sprintf("is %s, and not as a duplicate, although its ack was lost after it was applied", row.Status))
+		case e.status != "" && (row.Status != store.Failed || text(row.Reason) != "OutcomeAmbiguous"):
+			found = append(found, fmt.Sprintf("is %s, and not as ambiguous, although its ack was lost after it was applied", row.Status))
 		}
 	}
 	return found
