@@ -1,8 +1,6 @@
 package main_test
 
 import (
-	"cmp"
-	"database/sql"
 	"fmt"
 	"io"
 	"maps"
@@ -33,8 +31,8 @@ type mend struct {
 	do func()
 }
 
-// step does what is due, one piece at a time, and mends what has lasted long enough.
-func (h *harm) step(settled int) {
+// advance does what is due, one piece at a time, and mends what has lasted long enough.
+func (h *harm) advance(settled int) {
 	now := time.Now()
 	h.mends = slices.DeleteFunc(h.mends, func(m mend) bool {
 		if now.Before(m.at) {
@@ -67,10 +65,11 @@ func (h *harm) String() string {
 }
 
 // plan draws all harm beforehand, so that one seed does the same again.
-func (l *ledger) plan(database, address string) {
+func (l *ledger) plan(dialect, address string) {
 	l.harm.done = map[string]int{}
 	kills := *ledgerKills
-	l.schedule("kill", kills, l.planKill)
+	d := l.openDatabase(dialect, address)
+	l.schedule("kill", kills, l.planKill(d))
 	for _, fault := range []string{"drop-connections", "detach-links", "expire-locks"} {
 		l.schedule(fault, (kills+1)/2, func() func() {
 			return func() { l.post("/broker", fmt.Sprintf(`{"fault":%q}`, fault)) }
@@ -92,10 +91,10 @@ func (l *ledger) plan(database, address string) {
 	for _, kind := range []string{"lose-ack", "drop-before", "drop-after", "late", "hang-up", "swallow", "busy"} {
 		l.schedule(kind, 2*kills, func() func() { return l.planFrame(kind) })
 	}
-	if database == "postgres" {
-		l.schedule("terminate", kills, l.planTerminate(address))
+	if dialect == "postgres" {
+		l.schedule("terminate", kills, func() func() { return d.terminate })
 	}
-	slices.SortFunc(l.harm.steps, func(a, b step) int { return cmp.Or(a.at-b.at, cmp.Compare(a.kind, b.kind)) })
+	slices.SortStableFunc(l.harm.steps, func(a, b step) int { return a.at - b.at })
 }
 
 // schedule puts a kind of harm somewhere into the first nine tenths of the work.
@@ -109,16 +108,31 @@ func (l *ledger) schedule(kind string, times int, draw func() func()) {
 // gateway draws one, a busy one more often.
 func (l *ledger) gateway() string { return traffic[l.random.IntN(len(traffic))] }
 
-func (l *ledger) planKill() func() {
-	i := l.random.IntN(*ledgerReplicas)
-	return func() { l.kill(i) }
+// planKill kills a consumer; every other time when the database has taken no
+// writes for a moment, so that much of what is in hand has its ack and no record.
+func (l *ledger) planKill(d *database) func() func() {
+	times := 0
+	return func() func() {
+		i := l.random.IntN(*ledgerReplicas)
+		times++
+		if times%2 == 0 {
+			return func() { l.kill(i) }
+		}
+		return func() {
+			release := d.stall()
+			l.harm.lasts(400*time.Millisecond, func() {
+				l.kill(i)
+				release()
+			})
+		}
+	}
 }
 
 // planMode changes a gateway for a second or two. Of two changes at once the
 // one that ends first ends both.
 func (l *ledger) planMode(mode string) func() {
 	gateway, home := l.gateway(), "one-shot"
-	if gateway > fmt.Sprintf(nameOfGateway, ledgerGateways/2) {
+	if persistent(gateway) {
 		home = "persistent"
 	}
 	path := "/gateways/" + gateway
@@ -131,32 +145,17 @@ func (l *ledger) planMode(mode string) func() {
 
 // planFrame lets a fault strike the next frame at a gateway.
 func (l *ledger) planFrame(kind string) func() {
-	next := fmt.Sprintf(`{"kind":%q}`, kind)
+	gateway, next := l.gateway(), fmt.Sprintf(`{"kind":%q}`, kind)
 	if kind == "late" {
-		// When nobody waits for it any more; and not the first on its connection,
-		// which would not be used again anyway.
+		// An ack that comes when nobody waits for it any more is dangerous on a
+		// connection that is used again: not on its first frame.
+		for !persistent(gateway) {
+			gateway = l.gateway()
+		}
 		next = `{"kind":"late","after":"1ms"},{"kind":"late","after":"1300ms"}`
 	}
-	path := "/gateways/" + l.gateway()
+	path := "/gateways/" + gateway
 	return func() { l.post(path, `{"next":[`+next+`]}`) }
-}
-
-// planTerminate ends the consumers' connections to PostgreSQL, and no others.
-func (l *ledger) planTerminate(address string) func() func() {
-	name := fmt.Sprintf("ledger-%x", l.random.Uint64())
-	l.settings = append(l.settings, "DATABASE_URL="+named(address, name))
-	admin, err := sql.Open("postgres", address) // a driver that the store brings along
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	l.t.Cleanup(func() { admin.Close() })
-	return func() func() {
-		return func() {
-			if _, err := admin.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1", name); err != nil {
-				l.t.Error(err)
-			}
-		}
-	}
 }
 
 // post tells the servers what to do. That they refuse is a fault of the test.

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -20,12 +18,12 @@ import (
 )
 
 // How long a ledger, what for and with how much harm. Without flags it is a
-// short one on every database there is.
+// short one on every database there is. With -artifacts the consumers' logs are kept.
 var (
 	ledgerActions  = flag.Int("ledger.actions", 300, "how many actions")
 	ledgerKills    = flag.Int("ledger.kills", 3, "how often a consumer is killed; the other harm grows with it")
 	ledgerSeed     = flag.Uint64("ledger.seed", 0, "what is done and when (0: at random)")
-	ledgerSessions = flag.Bool("ledger.sessions", false, "whether on a session queue (default on both kinds)")
+	ledgerSessions = flag.Bool("ledger.sessions", false, "on a session queue (default on both kinds)")
 	ledgerDatabase = flag.String("ledger.database", "", "sqlite or postgres (default both)")
 	ledgerReplicas = flag.Int("ledger.replicas", 2, "how many consumers at once")
 )
@@ -34,34 +32,38 @@ var (
 // enqueued, what SQL says, what is at the gateways and what is dead-lettered
 // agree, and nothing is left over or counted twice.
 func TestLedger(t *testing.T) {
-	queues := map[string]bool{"plain": false, "sessions": true}
-	flag.Visit(func(f *flag.Flag) {
-		if f.Name == "ledger.sessions" {
-			maps.DeleteFunc(queues, func(_ string, sessions bool) bool { return sessions != *ledgerSessions })
-		}
-	})
+	bin := buildBoth(t)
 	databases := storetest.Dialects
 	if *ledgerDatabase != "" {
 		databases = []string{*ledgerDatabase}
 	}
-	bin := buildBoth(t)
 	for _, database := range databases {
-		for queue, sessions := range queues {
+		for queue, sessions := range ledgerQueues() {
 			t.Run(database+"/"+queue, func(t *testing.T) {
 				t.Parallel() // it waits more than it works
 				seed := *ledgerSeed
 				if seed == 0 {
 					seed = rand.Uint64()
 				}
-				again := fmt.Sprintf("go test ./cmd/worklist-relay -count=1 -run '^%s$' -ledger.database=%s -ledger.sessions=%v -ledger.actions=%d -ledger.kills=%d -ledger.replicas=%d -ledger.seed=%d",
-					strings.ReplaceAll(t.Name(), "/", "$/^"), database, sessions, *ledgerActions, *ledgerKills, *ledgerReplicas, seed)
-				t.Log(again)
+				t.Logf("to run it again: go test ./cmd/worklist-relay -count=1 -run '^TestLedger$' -ledger.database=%s -ledger.sessions=%v -ledger.actions=%d -ledger.kills=%d -ledger.replicas=%d -ledger.seed=%d",
+					database, sessions, *ledgerActions, *ledgerKills, *ledgerReplicas, seed)
 				l := openLedger(t, bin, database, sessions, seed)
 				l.work()
 				l.balance()
 			})
 		}
 	}
+}
+
+// ledgerQueues are the kinds of queue to run on, and which has sessions.
+func ledgerQueues() map[string]bool {
+	queues := map[string]bool{"plain": false, "sessions": true}
+	flag.Visit(func(f *flag.Flag) {
+		if f.Name == "ledger.sessions" {
+			maps.DeleteFunc(queues, func(_ string, sessions bool) bool { return sessions != *ledgerSessions })
+		}
+	})
+	return queues
 }
 
 const (
@@ -83,6 +85,8 @@ var traffic = func() (names []string) {
 	}
 	return names
 }()
+
+func persistent(gateway string) bool { return gateway > fmt.Sprintf(nameOfGateway, ledgerGateways/2) }
 
 // hurry makes the consumers wait no longer than a test can, and give nothing up
 // by count that only harm has kept from its gateway.
@@ -119,33 +123,20 @@ func openLedger(t *testing.T, bin, database string, sessions bool, seed uint64) 
 	}
 	l := &ledger{
 		processes: startServers(t, bin, address, flags...), began: time.Now(),
-		random: rand.New(rand.NewPCG(seed, 0)), settings: hurry, logs: t.ArtifactDir(),
+		random: rand.New(rand.NewPCG(seed, 0)), settings: slices.Clone(hurry), logs: t.ArtifactDir(),
 	}
 	l.db = storetest.Open(t, address)
 	l.prepare(seed)
 	l.plan(database, address)
-	l.replicas = make([]*exec.Cmd, *ledgerReplicas)
-	for i := range l.replicas {
-		l.replicas[i] = l.consume(i)
-	}
 	t.Cleanup(func() {
 		for _, cmd := range l.replicas {
 			l.stop(cmd)
 		}
 	})
-	return l
-}
-
-// named gives the consumers' connections to PostgreSQL a name of their own.
-func named(address, name string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		panic(err) // storetest made it
+	for i := range *ledgerReplicas {
+		l.replicas = append(l.replicas, l.consume(i))
 	}
-	query := u.Query()
-	query.Set("application_name", name)
-	u.RawQuery = query.Encode()
-	return u.String()
+	return l
 }
 
 // consume starts the consumer of place i. It logs behind the one before it.
@@ -191,7 +182,7 @@ func (l *ledger) work() {
 			last, since = settled, time.Now()
 		}
 		l.feed(settled)
-		l.harm.step(settled)
+		l.harm.advance(settled)
 		switch {
 		case settled == len(l.entries) && l.harm.over() && l.queue().left() == 0:
 			return
