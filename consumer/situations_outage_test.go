@@ -28,7 +28,8 @@ var outageSituations = []situation{
 				t.Errorf("the outage cost deliveries: %+v", q)
 			}
 			back()
-			w.until("all are confirmed", func() bool { w.broker.ExpireLocks(); return w.allConfirmed(all) })
+			w.broker.ExpireLocks()
+			w.until("all are confirmed", func() bool { return w.allConfirmed(all) })
 			w.writtenOnce(len(all))
 		}, shortLease)
 	}},
