@@ -97,7 +97,7 @@ var reconcileSituations = []situation{
 func stranded(t *testing.T, url string, mode relaytest.Mode, status store.Status) {
 	w := newWorld(t, url)
 	w.consumer.Retry.Delays = []time.Duration{time.Minute}
-	w.gateways.AckTimeout = 100 * time.Millisecond
+	w.gateways.AckTimeout = time.Second
 	w.gateway.SetMode(mode)
 	w.run()
 	a := newCreate()

@@ -16,7 +16,7 @@ import (
 var brokerSituations = []situation{
 	{"64_lock_lost_while_waiting_for_the_ack", func(t *testing.T, url string) {
 		both(t, url, func(w *world) {
-			w.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: 700 * time.Millisecond})
+			w.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: 400 * time.Millisecond})
 			id := w.enqueue(newCreate())
 			w.until("the frame is at the gateway", func() bool { return w.sentFrames() == 1 })
 			w.broker.ExpireLocks()

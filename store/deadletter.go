@@ -125,6 +125,8 @@ func (a *Action) ending(l Lost, now time.Time) Ending {
 		return EndedBefore
 	case invalid:
 		return NotItsMessage
+	case l.SequenceNumber > 0 && l.SequenceNumber < a.SequenceNumber:
+		return EndedBefore // it ended an earlier life of the action, which a resend began anew
 	case a.alive(now):
 		return StillAlive
 	}

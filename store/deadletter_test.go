@@ -127,6 +127,7 @@ func TestDeadLetteredLeavesOthersAlone(t *testing.T) {
 		"other content, ended":       {failed, changed, store.NotItsMessage},
 		"an invalid message":         {pending, invalid, store.NotItsMessage},
 		"an invalid message, failed": {failed, invalid, store.EndedBefore},
+		"of an earlier life":         {func(f fixture) { f.run(message(action1, 7), noListener) }, lost(action1, 1), store.EndedBefore},
 	} {
 		t.Run(name, func(t *testing.T) {
 			each(t, func(t *testing.T, f fixture) {

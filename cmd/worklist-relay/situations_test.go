@@ -108,8 +108,8 @@ var killedSituations = []situation{
 		s.attempts(id, "confirmed")
 	}},
 	{"63_killed_between_the_copy_and_completing", func(t *testing.T, s *scene) {
-		s.env["RETRY_DELAYS"] = "3s"
-		s.env["CONCURRENCY"] = "1" // at once, one copy would wait for the end of the other's lease
+		s.env["RETRY_DELAYS"] = "10s" // the second process must be up before the first copy is due
+		s.env["CONCURRENCY"] = "1"    // at once, one copy would wait for the end of the other's lease
 		s.gateway.Script(relaytest.Reply{Text: `{"status":"error","message":"database is locked"}`})
 		s.toBroker.holdBy(othersFrom("copied_from_sequence_number"))
 		first := s.start()
