@@ -95,16 +95,19 @@ var isolationSituations = []situation{
 	}},
 	{"77_two_replicas_send_one_echo", func(t *testing.T, url string) {
 		w := newWorld(t, url, offline, func(w *world, g *relaytest.GatewayConfig) {
-			g.Slots, w.gateways.AckTimeout = 4, time.Second // longer than the wait between two probes
+			g.Mode, g.Slots, w.gateways.AckTimeout = relaytest.ModeSilent, 4, time.Second // longer than the wait between two probes
 		})
-		w.consumer.ClaimLease = time.Second
-		w.run()
-		second := w.replica()
-		second.ClaimLease = time.Second
-		w.runAnother(second)
-		w.enqueue(newCreate(), newCreate(), newCreate(), newCreate())
-		w.until("its breaker is open", func() bool { return w.health().OpenedAt != nil })
-		w.gateway.SetMode(relaytest.ModeSilent)
+		now, phase := time.Now(), string(relay.PhaseNoListener)
+		w.must(w.store.SaveHealth(context.Background(), store.Health{ // as a third replica found it
+			Relay: w.relay.Addr() + "/" + provider, Failures: 3, FailingSince: &now, OpenedAt: &now, NextProbeAt: &now, LastPhase: &phase, LastFailureAt: &now,
+		}))
+		for _, c := range []*consumer.Consumer{w.consumer, w.replica()} {
+			c.Concurrency, c.ClaimLease = 1, time.Second
+			w.runAnother(c)
+		}
+		for range 20 { // so that each replica has some
+			w.enqueue(newCreate())
+		}
 		probes := w.health().Probes
 		w.until("it is probed while both wait", func() bool { return w.health().Probes >= probes+3 })
 		if n := w.relay.Stats(provider).MaxOpen; n != 1 {
