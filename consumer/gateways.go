@@ -35,8 +35,9 @@ func (g *gateways) start(probing context.Context, c *Consumer) {
 
 // gateway is one of them.
 type gateway struct {
-	of   *gateways
-	name string // of the hybrid connection
+	of     *gateways
+	name   string     // of the hybrid connection
+	saving sync.Mutex // held while SQL is told; taken before mu
 
 	mu       sync.Mutex // guards what follows
 	route    route      // as last looked up: a probe takes the credential of today
@@ -135,21 +136,26 @@ func (w *gateway) tell() {
 // save writes down what was learned, if it is worth it. Without a database it
 // is written another time.
 func (w *gateway) save(ctx context.Context) {
+	w.saving.Lock() // one after the other, so that what was learned last is written last
+	defer w.saving.Unlock()
 	w.mu.Lock()
 	row, due := w.row(), w.unsaved
+	w.unsaved = false // what is learned from here on is due again
 	w.mu.Unlock()
 	if !due {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeLimit)
 	defer cancel()
-	if err := w.of.consumer.Store.SaveHealth(ctx, row); err != nil {
+	err := w.of.consumer.Store.SaveHealth(ctx, row)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		w.unsaved = true
 		w.of.consumer.log().Warn("state of a gateway not written down", "gateway", row.Relay, "error", err)
 		return
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.unsaved, w.saved = false, w.of.consumer.now()
+	w.saved = w.of.consumer.now()
 }
 
 // refresh takes over what another replica wrote down since.

@@ -131,7 +131,7 @@ func (s *session) meet(d *delivery) bool {
 		return false
 	}
 	c, id := s.consumer, s.receiver.SessionID()
-	if want := SessionID(d.in.providerID, d.in.settingID); want != id && c.told.now("session "+id, c.now()) {
+	if want := SessionID(d.in.providerID, d.in.settingID); want != id && c.told.now("a session", c.now()) {
 		d.log.Warn("the message's session is not that of its provider and setting, so its gateway is not isolated", "session", id, "want", want)
 	}
 	s.first = &d.in

@@ -22,7 +22,7 @@ type Ending int
 // The endings, in the order in which they are considered.
 const (
 	NotItsMessage Ending = iota + 1 // the action is another provider's, or of other content
-	EndedBefore                     // the action is confirmed or has failed
+	EndedBefore                     // the action is confirmed, has failed, or was begun anew since
 	StillAlive                      // an attempt is under way, or another message of the action is expected
 	MarkedFailed                    // with this message the action ended
 )
