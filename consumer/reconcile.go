@@ -119,7 +119,7 @@ const maxReason = 128 // bytes of a reason that somebody else gave
 
 // asLost is the dead letter as SQL is asked about it.
 func asLost(m *azservicebus.ReceivedMessage, in incoming) store.Lost {
-	return store.Lost{BodySHA256: in.digest, Invalid: store.Invalid{
+	return store.Lost{BodySHA256: in.digest, DeadLetter: in.sequence, Invalid: store.Invalid{
 		ActionID: in.actionID, ActionType: in.actionType,
 		ProviderID: in.providerID, SettingID: in.settingID, AccessionNumber: in.accession,
 		Reason:         cutTo(cmp.Or(value(m.DeadLetterReason), withoutReason), maxReason),

@@ -76,6 +76,9 @@ type Action struct {
 	SettlementReason      *string     `db:"settlement_reason" json:"settlement_reason"`
 	SettlementDescription *string     `db:"settlement_description" json:"settlement_description"`
 	SettlementSequence    *int64      `db:"settlement_sequence" json:"settlement_sequence"`
+
+	ReplayedSequence *int64 `db:"replayed_sequence" json:"replayed_sequence"` // the dead letter that it was replayed from last; nil: none
+	OutcomeOwed      bool   `db:"outcome_owed" json:"outcome_owed"`           // it ended outside of a delivery, and nobody was told yet
 }
 
 // NextTry is when the action is due to move: at the end of a claim's lease,

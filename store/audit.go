@@ -58,9 +58,19 @@ func (a *Action) note(by By, verb string, now time.Time) AuditEntry {
 	return AuditEntry{At: now, Who: by.Who, Verb: verb, ProviderID: a.ProviderID, ActionID: &a.ActionID, Relay: a.Relay, Why: by.Why}
 }
 
-func (s *Store) auditOf(ctx context.Context, actionID string) ([]AuditEntry, error) {
+// RelayAudit lists what was done to the relays and the gateway at one hybrid
+// connection ("namespace/path" as it was written then), oldest first.
+func (s *Store) RelayAudit(ctx context.Context, relay string) ([]AuditEntry, error) {
+	entries, err := s.auditWhere(ctx, "relay = $1 AND action_id IS NULL", relay)
+	if err != nil {
+		return nil, fmt.Errorf("audit of %s: %w", relay, err)
+	}
+	return entries, nil
+}
+
+func (s *Store) auditWhere(ctx context.Context, condition, arg string) ([]AuditEntry, error) {
 	entries := []AuditEntry{}
-	err := s.db.SelectContext(ctx, &entries, "SELECT "+strings.Join(auditColumns, ", ")+" FROM audit WHERE action_id = $1 ORDER BY id", actionID)
+	err := s.db.SelectContext(ctx, &entries, "SELECT "+strings.Join(auditColumns, ", ")+" FROM audit WHERE "+condition+" ORDER BY id", arg)
 	for i := range entries {
 		inUTC(&entries[i])
 	}

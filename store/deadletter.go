@@ -14,6 +14,7 @@ import (
 type Lost struct {
 	Invalid
 	BodySHA256 string // of the canonical content; "" when the message does not validate
+	DeadLetter int64  // its own sequence number; 0: not known
 }
 
 // Ending is what a lost message means for its action.
@@ -69,6 +70,7 @@ func (s *Store) DeadLettered(ctx context.Context, l Lost, by By) (e Ending, err 
 	now := s.now()
 	err = s.write(ctx, func(tx *sqlx.Tx) error {
 		row := l.failedRow(now)
+		row.OutcomeOwed = true
 		if seen := instant(l.EnqueuedAt); seen != nil && seen.Before(now) {
 			row.FailedAt = seen
 		}
@@ -105,7 +107,7 @@ func (s *Store) endLost(ctx context.Context, tx *sqlx.Tx, l Lost, now time.Time)
 	if err := a.abandon(ctx, tx, now); err != nil {
 		return a, 0, err
 	}
-	a.Status, a.FailedAt, a.Reason, a.UpdatedAt = Failed, &since, text(l.Reason), now
+	a.Status, a.FailedAt, a.Reason, a.UpdatedAt, a.OutcomeOwed = Failed, &since, text(l.Reason), now, true
 	if description := text(l.Description); description != nil {
 		a.LastError = description
 	}
@@ -125,8 +127,9 @@ func (a *Action) ending(l Lost, now time.Time) Ending {
 		return EndedBefore
 	case invalid:
 		return NotItsMessage
-	case l.SequenceNumber > 0 && l.SequenceNumber < a.SequenceNumber:
-		return EndedBefore // it ended an earlier life of the action, which a resend began anew
+	case l.SequenceNumber > 0 && l.SequenceNumber < a.SequenceNumber,
+		l.DeadLetter > 0 && a.ReplayedSequence != nil && l.DeadLetter == *a.ReplayedSequence:
+		return EndedBefore // it ended an earlier life of the action, which a resend or a replay began anew
 	case a.alive(now):
 		return StillAlive
 	}

@@ -46,6 +46,16 @@ var (
 	// ErrConfirmed refuses an operator what would undo a confirmation.
 	ErrConfirmed = errors.New("action is confirmed")
 
+	// ErrOtherProvider is an ErrNoAction: the action id is another provider's.
+	ErrOtherProvider = fmt.Errorf("%w of this provider", ErrNoAction)
+
+	// ErrOtherContent says that the action id was used for other content.
+	ErrOtherContent = errors.New("action id was used for other content")
+
+	// ErrHeld says that the gateway is held back already, ErrNotHeld that it is not.
+	ErrHeld    = errors.New("gateway is held back already")
+	ErrNotHeld = errors.New("gateway is not held back")
+
 	// ErrMayHaveArrived refuses an operator what is safe only for an action
 	// that certainly never reached a gateway.
 	ErrMayHaveArrived = errors.New("action may have arrived at the gateway")

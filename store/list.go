@@ -14,6 +14,8 @@ type ActionFilter struct {
 	Relay           string // "namespace/path", or the path or its last segments; case does not matter
 	AccessionNumber string
 	ActionID        string
+	Reason          string    // of a failed end; case does not matter
+	Phase           string    // of the latest failure
 	Since, Until    time.Time // first received at or after Since, before Until
 	Overdue         time.Time // pending or sent, with the next try before this: stranded
 	Limit           int       // 0 means 100
@@ -61,6 +63,8 @@ func (f ActionFilter) where() (string, []any) {
 	}
 	add(f.ProviderID != "", "provider_id = $$", f.ProviderID)
 	add(f.Status != "", "status = $$", f.Status)
+	add(f.Reason != "", "lower(reason) = $$", strings.ToLower(f.Reason))
+	add(f.Phase != "", "last_phase = $$", f.Phase)
 	add(f.AccessionNumber != "", "accession_number = $$", f.AccessionNumber)
 	add(f.ActionID != "", "action_id = $$", strings.ToLower(f.ActionID))
 	add(f.Relay != "", `'/' || lower(relay) LIKE $$ ESCAPE '\'`, "%/"+likeLiteral.Replace(strings.ToLower(f.Relay)))
@@ -96,7 +100,7 @@ func (s *Store) action(ctx context.Context, providerID, actionID string) (a Acti
 	if attempts, err = s.attemptsOf(ctx, actionID); err != nil {
 		return a, nil, nil, err
 	}
-	audit, err = s.auditOf(ctx, actionID)
+	audit, err = s.auditWhere(ctx, "action_id = $1", actionID)
 	return found[0], attempts, audit, err
 }
 

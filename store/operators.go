@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,23 +10,43 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-// Withdrawn is the reason of an action that a person withdrew. Its next
-// delivery is completed without sending.
-const Withdrawn = "Withdrawn"
+// The reasons of actions that a person ended. Their next delivery is completed
+// without sending.
+const (
+	Withdrawn = "Withdrawn" // see [Store.Withdraw]
+	Resolved  = "Resolved"  // see [Store.Resolve]; an action that had failed keeps its reason
+)
+
+// Replay is a dead letter that is about to be sent again.
+type Replay struct {
+	ProviderID, ActionID string
+	BodySHA256           string // of the content that is to be sent
+	Mended               bool   // a person may have changed the content
+	DeadLetter           int64  // its sequence number
+}
 
 // Reopen readies an action for the replay of its dead letter: it waits again,
-// its retries start anew, and its attempts and their evidence stay. mended is
-// the digest of a body that a person changed, or "" for none; it is
-// [ErrMayHaveArrived] where the old body may be at the gateway. A confirmed
-// action is [ErrConfirmed].
-func (s *Store) Reopen(ctx context.Context, providerID, actionID, mended string, by By) error {
-	return s.amend(ctx, providerID, actionID, by, "replay", func(tx *sqlx.Tx, a *Action, entry *AuditEntry, _ time.Time) error {
-		if mended != "" && orEmpty(a.BodySHA256) != mended {
-			if maybe, err := mayHaveArrived(ctx, tx, a.ActionID); err != nil || maybe {
-				return errors.Join(err, ErrMayHaveArrived)
+// its retries start anew, and its attempts and their evidence stay. It must
+// return nil before the copy is sent; doing it twice is harmless.
+//
+// It refuses with [ErrNoAction], [ErrOtherProvider], [ErrConfirmed] and
+// [ErrClaimed], with [ErrOtherContent] where the content is not the action's
+// and was not mended, and with [ErrMayHaveArrived] where it was, and the old
+// content may be at the gateway.
+func (s *Store) Reopen(ctx context.Context, r Replay, by By) error {
+	return s.amend(ctx, r.ProviderID, r.ActionID, by, "replay", func(tx *sqlx.Tx, a *Action, entry *AuditEntry, _ time.Time) error {
+		entry.Detail = fmt.Sprintf("dead letter %d", r.DeadLetter)
+		if a.Reason != nil {
+			entry.Detail += ", " + *a.Reason
+		}
+		if orEmpty(a.BodySHA256) != r.BodySHA256 {
+			if err := replaceable(ctx, tx, a, r); err != nil {
+				return err
 			}
-			entry.Detail = "content replaced: " + orEmpty(a.BodySHA256) + " by " + mended
-			a.BodySHA256 = &mended
+			if r.Mended {
+				entry.Detail += "; content " + cmp.Or(orEmpty(a.BodySHA256), "none") + " replaced by " + r.BodySHA256
+			}
+			a.BodySHA256 = &r.BodySHA256
 		}
 		h, err := history(ctx, tx, *a)
 		if err != nil {
@@ -35,10 +56,28 @@ func (s *Store) Reopen(ctx context.Context, providerID, actionID, mended string,
 		if len(h.Unanswered) > 0 {
 			a.Status = Sent
 		}
+		a.ProviderID, entry.ProviderID = r.ProviderID, r.ProviderID // an invalid message may not have said
 		a.Reason, a.FailedAt, a.ExpiresAt = nil, nil, nil
 		a.RetryCount, a.PostponeCount, a.CountedFrom = 0, 0, a.Attempt
+		a.ReplayedSequence, a.OutcomeOwed = &r.DeadLetter, false
 		return nil
 	})
+}
+
+// replaceable: of a row that only an invalid message made no content is known,
+// and any fits.
+func replaceable(ctx context.Context, tx *sqlx.Tx, a *Action, r Replay) error {
+	if !r.Mended {
+		if a.BodySHA256 == nil {
+			return nil
+		}
+		return ErrOtherContent
+	}
+	maybe, err := mayHaveArrived(ctx, tx, a.ActionID)
+	if err == nil && maybe {
+		err = ErrMayHaveArrived
+	}
+	return err
 }
 
 // Resolve ends an action as a person found it to be, Confirmed or Failed. A
@@ -56,12 +95,12 @@ func (s *Store) Resolve(ctx context.Context, providerID, actionID string, as Sta
 				a.FailedAt = &now
 			}
 			if a.Reason == nil {
-				a.Reason = text("Resolved")
+				a.Reason = text(Resolved)
 			}
 		default:
 			return fmt.Errorf("an action is resolved as confirmed or failed, not %q", as)
 		}
-		a.Status = as
+		a.Status, a.OutcomeOwed = as, true
 		return nil
 	})
 }
@@ -76,7 +115,7 @@ func (s *Store) Withdraw(ctx context.Context, providerID, actionID string, by By
 		if maybe, err := mayHaveArrived(ctx, tx, a.ActionID); err != nil || maybe {
 			return errors.Join(err, ErrMayHaveArrived)
 		}
-		a.Status, a.FailedAt, a.Reason = Failed, &now, text(Withdrawn)
+		a.Status, a.FailedAt, a.Reason, a.OutcomeOwed = Failed, &now, text(Withdrawn), true
 		return nil
 	})
 }
@@ -88,11 +127,13 @@ func (s *Store) Withdraw(ctx context.Context, providerID, actionID string, by By
 func (s *Store) amend(ctx context.Context, providerID, actionID string, by By, verb string,
 	change func(*sqlx.Tx, *Action, *AuditEntry, time.Time) error) error {
 	err := s.write(ctx, func(tx *sqlx.Tx) error {
-		a, err := s.lock(ctx, tx, providerID, actionID)
+		a, err := s.lockAny(ctx, tx, actionID)
 		now := s.now()
 		switch {
 		case err != nil:
 			return err
+		case a.ProviderID != "" && a.ProviderID != providerID:
+			return ErrOtherProvider
 		case a.Status == Confirmed:
 			return ErrConfirmed
 		case a.ClaimedUntil != nil && a.ClaimedUntil.After(now):

@@ -19,7 +19,7 @@ func TestReopen(t *testing.T) {
 	t.Run("nothing arrived", func(t *testing.T) {
 		each(t, func(t *testing.T, f fixture) {
 			fail(f, noListener)
-			if err := f.Reopen(ctx, provider, action1, digest2, by); err != nil {
+			if err := f.Reopen(ctx, store.Replay{ProviderID: provider, ActionID: action1, BodySHA256: digest2, Mended: true, DeadLetter: 2}, by); err != nil {
 				t.Fatal(err)
 			}
 			a := f.action(action1)
@@ -31,16 +31,16 @@ func TestReopen(t *testing.T) {
 			d.BodySHA256 = digest2
 			same(t, "history", f.claim(d, store.Claimed).History, store.History{})
 			entry := f.audit(action1)[0]
-			same(t, "audit", []string{entry.Who, entry.Verb, entry.Why, entry.Detail}, []string{"ada", "replay", "ticket 42", "content replaced: 1111 by 2222"})
+			same(t, "audit", []string{entry.Who, entry.Verb, entry.Why, entry.Detail}, []string{"ada", "replay", "ticket 42", "dead letter 2, Expired; content 1111 replaced by 2222"})
 		})
 	})
 	t.Run("may have arrived: evidence stays, the count starts anew", func(t *testing.T) {
 		each(t, func(t *testing.T, f fixture) {
 			fail(f, timedOut)
-			if err := f.Reopen(ctx, provider, action1, digest2, by); !errors.Is(err, store.ErrMayHaveArrived) {
+			if err := f.Reopen(ctx, store.Replay{ProviderID: provider, ActionID: action1, BodySHA256: digest2, Mended: true, DeadLetter: 2}, by); !errors.Is(err, store.ErrMayHaveArrived) {
 				t.Error("mended:", err)
 			}
-			if err := f.Reopen(ctx, provider, action1, digest1, by); err != nil {
+			if err := f.Reopen(ctx, store.Replay{ProviderID: provider, ActionID: action1, BodySHA256: digest1, DeadLetter: 2}, by); err != nil {
 				t.Fatal(err)
 			}
 			same(t, "status", f.action(action1).Status, store.Sent)
@@ -110,7 +110,9 @@ func TestOperatorsAreRefused(t *testing.T) {
 	ctx := context.Background()
 	each(t, func(t *testing.T, f fixture) {
 		verbs := map[string]func(providerID, actionID string) error{
-			"reopen":   func(p, a string) error { return f.Reopen(ctx, p, a, "", by) },
+			"reopen": func(p, a string) error {
+				return f.Reopen(ctx, store.Replay{ProviderID: p, ActionID: a, BodySHA256: digest1, DeadLetter: 2}, by)
+			},
 			"resolve":  func(p, a string) error { return f.Resolve(ctx, p, a, store.Failed, by) },
 			"withdraw": func(p, a string) error { return f.Withdraw(ctx, p, a, by) },
 		}

@@ -30,6 +30,9 @@ var (
 	relayColumns = columnsOf(Relay{})
 	selectRelays = "SELECT " + strings.Join(relayColumns, ", ") + " FROM relays "
 	insertRelay  = "INSERT INTO relays (" + strings.Join(relayColumns, ", ") + ") VALUES (:" + strings.Join(relayColumns, ", :") + ")"
+	replaceRelay = insertRelay + ` ON CONFLICT (provider_id, COALESCE(setting_id, '')) DO UPDATE SET
+		namespace = excluded.namespace, hybrid_connection = excluded.hybrid_connection,
+		key_name = excluded.key_name, key_variable = excluded.key_variable, updated_at = excluded.updated_at`
 )
 
 // Relay returns the relay of exactly this provider and setting, a nil setting
@@ -68,9 +71,7 @@ func (s *Store) AddRelay(ctx context.Context, r Relay, by By) error {
 // ReplaceRelay adds a relay in place of the one that its provider and setting
 // may have.
 func (s *Store) ReplaceRelay(ctx context.Context, r Relay, by By) error {
-	return s.putRelay(ctx, r, by, "replace relay", insertRelay+` ON CONFLICT (provider_id, COALESCE(setting_id, '')) DO UPDATE SET
-		namespace = excluded.namespace, hybrid_connection = excluded.hybrid_connection,
-		key_name = excluded.key_name, key_variable = excluded.key_variable, updated_at = excluded.updated_at`)
+	return s.putRelay(ctx, r, by, "replace relay", replaceRelay)
 }
 
 func (s *Store) putRelay(ctx context.Context, r Relay, by By, verb, query string) error {
@@ -92,6 +93,53 @@ func (s *Store) putRelay(ctx context.Context, r Relay, by By, verb, query string
 		return fmt.Errorf("%s of %s: %w", verb, route(r.ProviderID, r.SettingID), err)
 	}
 	return nil
+}
+
+// PutRelays adds relays, all or none. One that is there already as it is given
+// is left alone; one that differs is changed if replace says so, and else
+// [ErrRelayExists]. It returns how many it added and how many it changed.
+func (s *Store) PutRelays(ctx context.Context, relays []Relay, replace bool, by By) (added, changed int, err error) {
+	err = s.write(ctx, func(tx *sqlx.Tx) error {
+		for _, r := range relays {
+			if err := r.check(); err != nil {
+				return fmt.Errorf("relay of %s: %w", route(r.ProviderID, r.SettingID), err)
+			}
+			var known Relay
+			err := tx.GetContext(ctx, &known, selectRelays+"WHERE provider_id = $1 AND COALESCE(setting_id, '') = $2", r.ProviderID, orEmpty(r.SettingID))
+			r.CreatedAt = s.now()
+			r.UpdatedAt = r.CreatedAt
+			verb, query := "add relay", insertRelay
+			switch {
+			case errors.Is(err, sql.ErrNoRows):
+				added++
+			case err != nil:
+				return err
+			case known.same(r):
+				continue
+			case !replace:
+				return fmt.Errorf("relay of %s: %w", route(r.ProviderID, r.SettingID), ErrRelayExists)
+			default:
+				changed++
+				verb, query = "replace relay", replaceRelay
+			}
+			if _, err := tx.NamedExecContext(ctx, query, r); err != nil {
+				return err
+			}
+			if err := appendAudit(ctx, tx, r.note(by, verb)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, 0, fmt.Errorf("put relays: %w", err)
+	}
+	return added, changed, nil
+}
+
+// same reports whether r leads where other does, with the same credential.
+func (r Relay) same(other Relay) bool {
+	return r.Name() == other.Name() && orEmpty(r.KeyName) == orEmpty(other.KeyName) && orEmpty(r.KeyVariable) == orEmpty(other.KeyVariable)
 }
 
 func (r Relay) check() error {
