@@ -37,8 +37,10 @@ const (
 
 // Encode makes the message that asks for one action at the gateway of a
 // provider: what a producer sends to the queue. The body is the action as JSON
-// and is sent as it stands; settingID is nil for the provider's default relay.
-// The message's session is [SessionID]'s, which a queue without sessions ignores.
+// and is sent as it stands; [CreateItem] and [UpdateStatus] build one. settingID is
+// nil for the provider's default relay. The message's id is the action's; its
+// session is [SessionID]'s, which a queue without sessions ignores. The caller may
+// add application properties, such as traceparent: they are passed on unchanged.
 //
 // The error is an [*InvalidError] when the consumer would dead-letter the message;
 // it names fields, never their values. Encode is safe for concurrent use.
