@@ -17,11 +17,13 @@ const (
 
 // wish is the session that an attach asks for.
 type wish struct {
-	id    *string   // nil: the next available one
-	until time.Time // how long to wait for the next one
+	id        *string   // nil: the next available one
+	until     time.Time // how long to wait for the next one
+	described bool      // the filter came as a described value, and is answered as one
 }
 
-// parseWish returns the session that an attach asks for, nil if it asks for none.
+// parseWish returns the session that an attach asks for, nil if it asks for none. A filter should be a described value or null
+// (section 3.5.8), but clients send a bare string too, and read nothing else in the answer.
 func parseWish(p *amqp.Attach, now time.Time) (*wish, *fault) {
 	if p.Role != amqp.RoleReceiver || p.Source == nil {
 		return nil, nil
@@ -32,8 +34,8 @@ func parseWish(p *amqp.Attach, now time.Time) (*wish, *fault) {
 	}
 	w := &wish{until: now.Add(sessionWait)}
 	value := amqp.NewDecoder(raw).Value()
-	if described, ok := value.(amqp.Described); ok {
-		value = described.Value
+	if d, ok := value.(amqp.Described); ok {
+		value, w.described = d.Value, true
 	}
 	switch id := value.(type) {
 	case nil:
@@ -52,7 +54,7 @@ func parseWish(p *amqp.Attach, now time.Time) (*wish, *fault) {
 
 // askSession asks for the session that the link is to receive from, and answers its attach once there is one, or never will be.
 func (l *outbound) askSession(answer *amqp.Attach, w *wish, now time.Time) {
-	l.inSession, l.answer = true, answer
+	l.inSession, l.answer, l.described = true, answer, w.described
 	l.node.queue.accept(&l.consumer, w.id, now, w.until)
 	l.checkSession(now)
 }
@@ -81,9 +83,11 @@ func (l *outbound) checkSession(now time.Time) bool {
 func (l *outbound) sendAnswer(got acceptance) {
 	answer := l.answer
 	l.answer = nil
-	answer.Source = &amqp.Source{Address: answer.Source.Address, Filter: amqp.Map{{
-		Key: amqp.Symbol(sessionFilter), Value: amqp.Described{Descriptor: sessionFilterCode, Value: got.id},
-	}}}
+	var filter any = got.id
+	if l.described {
+		filter = amqp.Described{Descriptor: sessionFilterCode, Value: got.id}
+	}
+	answer.Source = &amqp.Source{Address: answer.Source.Address, Filter: amqp.Map{{Key: amqp.Symbol(sessionFilter), Value: filter}}}
 	ticks := got.until.Unix()*1e7 + int64(got.until.Nanosecond()/100) + ticksTo1970
 	answer.Properties = amqp.Map{{Key: amqp.Symbol(sessionLockedUntil), Value: ticks}}
 	l.session.send(answer)

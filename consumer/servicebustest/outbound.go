@@ -18,6 +18,7 @@ type outbound struct {
 	consumer  consumer
 	inSession bool         // receives from a session, or waits for one
 	answer    *amqp.Attach // to be sent once there is a session; nil: it was sent
+	described bool         // the answer tells the session in a described value
 
 	credit  uint32
 	sent    uint32 // the link's delivery-count

@@ -73,15 +73,22 @@ func (c *conn) answer(r request, keys statusKeys, body amqp.Map, err error) erro
 	return nil
 }
 
-func (c *conn) replyLink(address string) *outbound {
+// replyLink returns the link that a request wants its answer on: the one with that target address (section 3.2.4), or, for clients
+// that attach theirs without one and write its name into the request, with that name.
+func (c *conn) replyLink(replyTo string) *outbound {
+	var named *outbound
 	for _, s := range c.sessions {
 		for _, l := range s.out {
-			if !l.serves() && l.address == address {
+			switch {
+			case l.serves():
+			case l.address == replyTo:
 				return l
+			case l.address == "" && l.name == replyTo:
+				named = l
 			}
 		}
 	}
-	return nil
+	return named
 }
 
 // answerRequest carries out a request to a queue's management node.
