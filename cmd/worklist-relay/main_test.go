@@ -40,8 +40,9 @@ func overheard() int {
 // TestScripts runs testdata/*.txtar: terminal sessions with the program. Each
 // has a Service Bus of its own in $SERVICEBUS_CONNECTION_STRING, with its counts
 // at $SERVICEBUS_ADMIN_URL, an empty SQLite file in $DATABASE_URL, actions with
-// canaries in canaries.ndjson and invalid.ndjson, and a key in $LEEDS_KEY. Nothing
-// that the program prints may hold a canary.
+// canaries in canaries.ndjson and invalid.ndjson, and a key in $LEEDS_KEY. A script
+// that asks for a gateway has a relay of its own, at $RELAY. Nothing that the
+// program prints may hold a canary.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -71,12 +72,13 @@ func TestScripts(t *testing.T) {
 				}
 				leaktest.Check(t, "the output of "+filepath.Base(e.WorkDir), string(text))
 			})
-			e.Values["broker"] = broker
+			e.Values["broker"], e.Values["hospitals"] = broker, &hospitals{}
 			return writeCanaries(e.WorkDir)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"queued": checkQueued, "exits": exits,
 			"dead-letter": deadLetter, "strand": strand, "await-failed": awaitFailed,
+			"gateway": changeGateway, "until": untilOutput,
 		},
 	})
 }

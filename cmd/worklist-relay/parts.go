@@ -65,6 +65,15 @@ func (c config) entra() (relay.TokenSource, error) {
 	return relay.Entra{Credential: credential}, nil
 }
 
+// gateways is the client that actions and echoes go through. The caller closes it.
+func (c config) gateways() *relay.Client {
+	return &relay.Client{
+		ConnectTimeout: c.ConnectTimeout, TLSTimeout: c.TLSTimeout, HandshakeTimeout: c.HandshakeTimeout,
+		AckTimeout: c.AckTimeout, IdleTimeout: c.IdleTimeout,
+		AllowHosts: c.RelayAllowHosts, PlainHosts: c.RelayPlainHosts, RootCAs: c.roots,
+	}
+}
+
 func (c config) logger(w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.LogLevel}
 	if c.LogFormat == "text" {

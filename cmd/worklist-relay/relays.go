@@ -17,7 +17,7 @@ import (
 
 func relaysCommand() *cobra.Command {
 	return group("relays", "Say which hybrid connection leads to a provider's gateway",
-		relaysAddCommand(), relaysListCommand(), relaysRemoveCommand())
+		relaysAddCommand(), relaysListCommand(), relaysRemoveCommand(), relaysPingCommand())
 }
 
 // withStore makes a RunE of a function that needs the database.

@@ -63,11 +63,7 @@ func (c config) run(cmd *cobra.Command, migrate bool) error {
 		return err
 	}
 	defer outcomes.Close()
-	gateways := &relay.Client{
-		ConnectTimeout: c.ConnectTimeout, TLSTimeout: c.TLSTimeout, HandshakeTimeout: c.HandshakeTimeout,
-		AckTimeout: c.AckTimeout, IdleTimeout: c.IdleTimeout,
-		AllowHosts: c.RelayAllowHosts, PlainHosts: c.RelayPlainHosts, RootCAs: c.roots,
-	}
+	gateways := c.gateways()
 	defer gateways.Close()
 	service := &consumer.Consumer{
 		Connect: c.connect, Queue: c.ServiceBusQueue, Sessions: c.ServiceBusSessions, Store: outcomes, Relay: gateways,
