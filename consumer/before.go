@@ -96,11 +96,11 @@ func (d *delivery) before(ctx context.Context, claim store.Claim) (route, *outco
 		o = refused(ReasonNoRelay, "no relay for this provider and setting")
 	case errors.Is(err, relay.ErrHostNotAllowed):
 		o = refused(ReasonNoRelay, err.Error())
-	case err != nil && !errors.Is(err, errNoKey):
+	case err != nil && !errors.Is(err, ErrNoKey):
 		return r, nil, fmt.Errorf("relay of the provider: %w", err)
 	case reached(d.expiry(claim), now):
 		o = expired(claim)
-	case errors.Is(err, errNoKey):
+	case errors.Is(err, ErrNoKey):
 		if c.told.now(d.gateway, now) {
 			d.log.Error("actions wait for a key", "gateway", d.gateway, "error", err)
 		}

@@ -1,153 +1,242 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"math"
+	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"github.com/worklist-relay/worklist-relay/relay"
+	"github.com/worklist-relay/worklist-relay/store"
 )
 
-const (
-	peekDeadline = 30 * time.Second // for one page of dead letters
-	peekPage     = 50               // dead letters held at once; with large bodies the broker sends fewer
-)
-
-// deadLetters looks through the dead-letter queue without locking anything.
-type deadLetters struct {
-	client   *azservicebus.Client
-	receiver *azservicebus.Receiver
+// DeadLetters is the dead-letter queue of a queue, for operators. Set the
+// fields, then call its methods, in any number of processes at once.
+type DeadLetters struct {
+	Connect func() (*azservicebus.Client, error) // called once or twice for each method; required
+	Queue   string                               // required
+	Store   *store.Store                         // migrated; required
+	Now     func() time.Time                     // nil: time.Now
 }
 
-// openDeadLetters opens the dead-letter queue of a queue on a client of its
-// own. Close it after.
-func openDeadLetters(connect func() (*azservicebus.Client, error), queue string) (*deadLetters, error) {
-	client, err := connect()
-	if err != nil {
-		return nil, err
-	}
-	receiver, err := client.NewReceiverForQueue(queue, &azservicebus.ReceiverOptions{SubQueue: azservicebus.SubQueueDeadLetter})
-	if err != nil {
-		closeQuietly(client.Close)
-		return nil, err
-	}
-	return &deadLetters{client, receiver}, nil
+// DeadLetter is one message of the dead-letter queue, as far as it can be read,
+// with what SQL knows of its action. Times are UTC.
+type DeadLetter struct {
+	SequenceNumber  int64   `json:"sequence_number"`
+	ActionID        string  `json:"action_id"` // canonical lower-case UUID; "" like the next ones where it cannot be read
+	ActionType      string  `json:"action_type"`
+	ProviderID      string  `json:"provider_id"`
+	SettingID       *string `json:"setting_id"` // nil: the provider's default
+	AccessionNumber string  `json:"accession_number"`
+
+	Reason      string `json:"reason"`      // of the dead letter, cut; "DeadLettered" where it gives none
+	Description string `json:"description"` // likewise; "" where there is none
+
+	// Gateway is the hybrid connection ("namespace/path", lower case) at which
+	// the action was tried last, else Route. Route is where its provider and
+	// setting lead now; "": nowhere.
+	Gateway string `json:"gateway"`
+	Route   string `json:"route"`
+	Phase   string `json:"phase"` // of the action's latest failure; "": none is known
+
+	EnqueuedAt     time.Time `json:"enqueued_at,omitzero"`      // of the action's first message
+	DeadLetteredAt time.Time `json:"dead_lettered_at,omitzero"` // when the action failed by SQL, else EnqueuedAt
+
+	Replays    int    `json:"replays"`    // how often it was replayed before it came here again
+	Fault      string `json:"fault"`      // why it is no valid action; names fields, never values; "": it is
+	Unreadable bool   `json:"unreadable"` // the SDK cannot read it: nothing but its sequence number is known
+	Bytes      int    `json:"bytes"`      // of the body
+
+	Action *store.Action `json:"action"` // its row; nil: there is none, or it is another provider's
+
+	Body       []byte         `json:"-"` // holds a participant's details
+	Properties map[string]any `json:"-"` // application properties; those of the producer may be anything
 }
 
-func (d *deadLetters) close() { closeQuietly(d.client.Close) }
+// ErrStop, returned by the function that Each calls, ends it without an error.
+var ErrStop = errors.New("stop")
 
-// each calls read with every dead letter in the order of the queue, and
-// unreadable with the sequence number of each that the SDK cannot read. It
-// ends with the queue, with ctx, or with the first error of read.
-//
-// Of unreadable ones side by side only the last is told. Where two stand in a
-// wide gap between sequence numbers, those between them may go unread: once the
-// one that is told has been removed, the rest comes to light.
-func (d *deadLetters) each(ctx context.Context, read func(*azservicebus.ReceivedMessage) error, unreadable func(int64)) error {
-	from, most := int64(1), peekPage
-	for {
-		page, ok, err := d.peek(ctx, from, most)
-		switch {
-		case err != nil:
-			return err
-		case !ok && most > 1:
-			most /= 2 // until what stands before the unreadable one is read
-			continue
-		case !ok:
-			at, err := d.unreadableFrom(ctx, from)
-			if err != nil {
-				return err
-			}
-			unreadable(at)
-			if at == math.MaxInt64 {
-				return nil
-			}
-			from, most = at+1, peekPage
-			continue
-		case len(page) == 0:
+// Each calls visit with every dead letter that f selects, in the order of the
+// queue, oldest first. It locks nothing. Its memory does not grow with the
+// queue: it holds one page of at most 250, for which it asks SQL once. It ends
+// with the queue, with ctx, or with the first error of visit.
+func (d *DeadLetters) Each(ctx context.Context, f DeadLetterFilter, visit func(DeadLetter) error) error {
+	err := d.scan(ctx, func(l DeadLetter, _ incoming) error {
+		if !f.Selects(l) {
 			return nil
 		}
-		for _, m := range page {
-			if err := read(m); err != nil {
-				return err
+		return visit(l)
+	})
+	if errors.Is(err, ErrStop) {
+		return nil
+	}
+	return err
+}
+
+// scan is Each for all of them, with what the decoder made of each.
+func (d *DeadLetters) scan(ctx context.Context, visit func(DeadLetter, incoming) error) error {
+	if err := d.check(); err != nil {
+		return err
+	}
+	relays, err := d.relays(ctx)
+	if err != nil {
+		return err
+	}
+	letters, err := openPeeker(d.Connect, d.Queue)
+	if err != nil {
+		return d.failed(err)
+	}
+	defer letters.close()
+	var stopped error // visit's own error is not of the queue
+	read := func(page []*azservicebus.ReceivedMessage) error {
+		read, err := d.read(ctx, page, relays)
+		if err != nil {
+			return err
+		}
+		for _, l := range read {
+			if stopped = visit(l.DeadLetter, l.in); stopped != nil {
+				return stopped
 			}
 		}
-		last := page[len(page)-1].SequenceNumber
-		if last == nil || *last < from {
-			return errors.New("the broker sent dead letters without an order")
-		}
-		from, most = *last+1, min(2*most, peekPage)
+		return nil
 	}
+	unreadable := func(sequence int64) error {
+		stopped = visit(DeadLetter{SequenceNumber: sequence, Unreadable: true}, incoming{})
+		return stopped
+	}
+	err = letters.each(ctx, read, unreadable)
+	if err == nil || stopped != nil {
+		return stopped
+	}
+	return d.failed(err)
 }
 
-// unreadableFrom finds the sequence number of the unreadable dead letter that
-// is the first at or after from. Peeking panics from anywhere up to it and not
-// behind it, which is all that can be known.
-func (d *deadLetters) unreadableFrom(ctx context.Context, from int64) (int64, error) {
-	panics, reads := from, int64(math.MaxInt64) // it is at or after panics, and before reads
-	for step := int64(1); step > 0 && step < math.MaxInt64-from; step = wider(step) {
-		_, ok, err := d.peek(ctx, from+step, 1)
-		if err != nil {
-			return 0, err
-		}
-		if ok {
-			reads = from + step
-			break
-		}
-		panics = from + step
+func (d *DeadLetters) check() error {
+	if d.Connect == nil || d.Queue == "" || d.Store == nil {
+		return errors.New("dead letters: Connect, Queue and Store are required")
 	}
-	for reads-panics > 1 {
-		middle := panics + (reads-panics)/2
-		_, ok, err := d.peek(ctx, middle, 1)
-		switch {
-		case err != nil:
-			return 0, err
-		case ok:
-			reads = middle
-		default:
-			panics = middle
-		}
-	}
-	return panics, nil
+	return nil
 }
 
-// wider goes number by number at first, where nothing is missed, and leaps
-// from there: a partitioned queue's numbers are 2^48 apart.
-func wider(step int64) int64 {
-	if step < 32 {
-		return step + 1
-	}
-	return 2 * step
+func (d *DeadLetters) failed(err error) error {
+	return fmt.Errorf("dead letters of queue %s: %w", d.Queue, err)
 }
 
-// peek reads at most n dead letters from a sequence number on. ok is false
-// when one of them cannot be read: the SDK panics on a reason or a description
-// that is not a string.
-func (d *deadLetters) peek(ctx context.Context, from int64, n int) (page []*azservicebus.ReceivedMessage, ok bool, err error) {
-	defer func() {
-		if recover() != nil {
-			page, ok, err = nil, false, nil
+func (d *DeadLetters) now() time.Time {
+	if d.Now == nil {
+		return time.Now().UTC()
+	}
+	return d.Now().UTC()
+}
+
+// letter is a dead letter at hand.
+type letter struct {
+	DeadLetter
+	in      incoming
+	message *azservicebus.ReceivedMessage
+}
+
+// read makes letters of a page of messages, with one look into SQL for all.
+func (d *DeadLetters) read(ctx context.Context, page []*azservicebus.ReceivedMessage, relays relaysByRoute) ([]letter, error) {
+	letters := make([]letter, len(page))
+	var ids []string
+	for i, m := range page {
+		letters[i] = readLetter(m)
+		if id := letters[i].ActionID; id != "" {
+			ids = append(ids, id)
 		}
-	}()
-	asking, cancel := context.WithTimeout(ctx, peekDeadline)
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeLimit)
 	defer cancel()
-	page, err = d.receiver.PeekMessages(asking, n, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &from})
-	if err != nil && asking.Err() != nil && ctx.Err() == nil {
-		err = fmt.Errorf("the broker did not answer within %s", peekDeadline)
+	rows, err := d.Store.ActionsByID(ctx, ids)
+	if err != nil {
+		return nil, err
 	}
-	return page, true, err
+	for i := range letters {
+		letters[i].complete(rows, relays)
+	}
+	return letters, nil
 }
 
-// decodeDeadLetter is decode for a message that may be of any making: what
-// makes it panic makes it unreadable, and ends nothing else.
-func decodeDeadLetter(m *azservicebus.ReceivedMessage) (in incoming, err error) {
+func readLetter(m *azservicebus.ReceivedMessage) letter {
+	in, err := decodeAny(m)
+	l := letter{in: in, message: m, DeadLetter: DeadLetter{
+		SequenceNumber: value(m.SequenceNumber), ActionID: in.actionID, ActionType: in.actionType,
+		ProviderID: in.providerID, SettingID: in.settingID, AccessionNumber: in.accession,
+		Reason: reasonOf(m), Description: descriptionOf(m), EnqueuedAt: in.enqueued, DeadLetteredAt: in.enqueued,
+		Replays: int(longProperty(m, propertyReplays, 0)),
+		Bytes:   len(m.Body), Body: m.Body, Properties: m.ApplicationProperties,
+	}}
+	if err != nil {
+		l.Fault = err.Error()
+	}
+	return l
+}
+
+// complete adds what SQL knows.
+func (l *letter) complete(rows map[string]store.Action, relays relaysByRoute) {
+	if l.ProviderID != "" {
+		l.Route = relays[routeKey{l.ProviderID, value(l.SettingID)}]
+	}
+	l.Gateway = l.Route
+	row, ok := rows[l.ActionID]
+	if !ok || row.ProviderID != "" && row.ProviderID != l.ProviderID {
+		return
+	}
+	l.Action, l.Phase = &row, value(row.LastPhase)
+	l.Gateway = cmp.Or(strings.ToLower(value(row.Relay)), l.Gateway)
+	if row.FailedAt != nil {
+		l.DeadLetteredAt = *row.FailedAt
+	}
+}
+
+// relaysByRoute are the hybrid connections ("namespace/path", lower case) of all relays.
+type relaysByRoute map[routeKey]string
+
+func (d *DeadLetters) relays(ctx context.Context) (relaysByRoute, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeLimit)
+	defer cancel()
+	rows, err := d.Store.Relays(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	relays := make(relaysByRoute, len(rows))
+	for _, row := range rows {
+		r := route{hybridConnection: relay.HybridConnection{Namespace: row.Namespace, Path: row.HybridConnection}}
+		relays[routeKey{row.ProviderID, value(row.SettingID)}] = r.name()
+	}
+	return relays, nil
+}
+
+const (
+	withoutReason = "DeadLettered" // stands in for the reason of a dead letter that has none
+	maxReason     = 128            // bytes of a reason that somebody else gave
+)
+
+func reasonOf(m *azservicebus.ReceivedMessage) string {
+	return cutTo(cmp.Or(value(m.DeadLetterReason), withoutReason), maxReason)
+}
+
+func descriptionOf(m *azservicebus.ReceivedMessage) string {
+	return cutTo(value(m.DeadLetterErrorDescription), maxDescription)
+}
+
+// decodeAny is decode for a message that may be of any making: what makes it
+// panic ends nothing else. An invalid one still says which action it was for.
+func decodeAny(m *azservicebus.ReceivedMessage) (in incoming, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("decoding panicked with a %T", p)
 		}
 	}()
-	in, _ = decode(m) // an invalid one still says which action it was for
-	return in, nil
+	return decode(m)
+}
+
+func isInvalid(err error) bool {
+	_, invalid := errors.AsType[*InvalidError](err)
+	return invalid
 }

@@ -1,7 +1,6 @@
 package consumer
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,15 +42,23 @@ func (r *Reconciler) Reconcile(ctx context.Context) (Reconciliation, error) {
 	if r.Connect == nil || r.Queue == "" || r.Store == nil {
 		return found, errors.New("reconciler: Connect, Queue and Store are required")
 	}
-	letters, err := openDeadLetters(r.Connect, r.Queue)
+	letters, err := openPeeker(r.Connect, r.Queue)
 	if err != nil {
 		return found, fmt.Errorf("dead letters of queue %s: %w", r.Queue, err)
 	}
 	defer letters.close()
-	look := func(m *azservicebus.ReceivedMessage) error { return r.look(ctx, m, &found) }
-	unreadable := func(sequence int64) {
+	look := func(page []*azservicebus.ReceivedMessage) error {
+		for _, m := range page {
+			if err := r.look(ctx, m, &found); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	unreadable := func(sequence int64) error {
 		found.LookedAt++
 		found.Unreadable.add(sequence)
+		return nil
 	}
 	if err := letters.each(ctx, look, unreadable); err != nil {
 		return found, fmt.Errorf("dead letters of queue %s: %w", r.Queue, err)
@@ -78,8 +85,8 @@ func (r *Reconciler) look(ctx context.Context, m *azservicebus.ReceivedMessage, 
 		found.Own++
 		return nil
 	}
-	in, err := decodeDeadLetter(m)
-	if err != nil {
+	in, err := decodeAny(m)
+	if err != nil && !isInvalid(err) {
 		found.Unreadable.add(value(m.SequenceNumber))
 		return nil
 	}
@@ -112,18 +119,12 @@ func (r *Reconciler) look(ctx context.Context, m *azservicebus.ReceivedMessage, 
 	return nil
 }
 
-// withoutReason stands in for the reason of a dead letter that has none.
-const withoutReason = "DeadLettered"
-
-const maxReason = 128 // bytes of a reason that somebody else gave
-
 // asLost is the dead letter as SQL is asked about it.
 func asLost(m *azservicebus.ReceivedMessage, in incoming) store.Lost {
 	return store.Lost{BodySHA256: in.digest, DeadLetter: in.sequence, Invalid: store.Invalid{
 		ActionID: in.actionID, ActionType: in.actionType,
 		ProviderID: in.providerID, SettingID: in.settingID, AccessionNumber: in.accession,
-		Reason:         cutTo(cmp.Or(value(m.DeadLetterReason), withoutReason), maxReason),
-		Description:    cutTo(value(m.DeadLetterErrorDescription), maxDescription),
+		Reason: reasonOf(m), Description: descriptionOf(m),
 		SequenceNumber: in.original, EnqueuedAt: in.enqueued,
 	}}
 }

@@ -25,13 +25,34 @@ func (r route) name() string {
 	return r.hybridConnection.String()
 }
 
-// errNoKey is a relay row whose credential this process does not have.
-var errNoKey = errors.New("no credential")
+// ErrNoKey says that this process does not have the credential that a relay row names.
+var ErrNoKey = errors.New("no credential")
+
+// Tokens is the source of the tokens that a relay row names: the key in one of
+// the variables that secret looks up ("" is unset), or Entra ID. nil: there is
+// none of that kind. The error wraps [ErrNoKey] and names no secret.
+func Tokens(row store.Relay, secret func(variable string) string, entra relay.TokenSource) (relay.TokenSource, error) {
+	variable := value(row.KeyVariable)
+	if variable == "" {
+		if entra == nil {
+			return nil, fmt.Errorf("%w: the relay names no key, and Entra ID is not configured", ErrNoKey)
+		}
+		return entra, nil
+	}
+	key := ""
+	if secret != nil {
+		key = secret(variable)
+	}
+	if key == "" {
+		return nil, fmt.Errorf("%w: variable %s, which the relay names for its key, is not set", ErrNoKey, variable)
+	}
+	return relay.SharedAccessKey(value(row.KeyName), key), nil
+}
 
 // route finds the relay row of exactly this provider and setting, or, where the
 // message names no setting, the provider's default. A named setting never falls
 // back to the default: that would be another hospital. Errors:
-// [store.ErrNoRelay], [relay.ErrHostNotAllowed], errNoKey, or the database's.
+// [store.ErrNoRelay], [relay.ErrHostNotAllowed], [ErrNoKey], or the database's.
 func (c *Consumer) route(ctx context.Context, provider string, setting *string) (route, error) {
 	row, err := c.routes.get(ctx, c.Store, routeKey{provider, value(setting)}, c.now())
 	if err != nil {
@@ -41,23 +62,8 @@ func (c *Consumer) route(ctx context.Context, provider string, setting *string) 
 	if err := c.Relay.Allowed(row.Namespace); err != nil {
 		return r, err
 	}
-	variable := value(row.KeyVariable)
-	if variable == "" {
-		if c.Entra == nil {
-			return r, fmt.Errorf("%w: the relay names no key, and Entra ID is not configured", errNoKey)
-		}
-		r.tokens = c.Entra
-		return r, nil
-	}
-	key := ""
-	if c.Secret != nil {
-		key = c.Secret(variable)
-	}
-	if key == "" {
-		return r, fmt.Errorf("%w: variable %s, which the relay names for its key, is not set", errNoKey, variable)
-	}
-	r.tokens = relay.SharedAccessKey(value(row.KeyName), key)
-	return r, nil
+	r.tokens, err = Tokens(row, c.Secret, c.Entra)
+	return r, err
 }
 
 // routeAge is how long a relay row is used before it is read again: a changed
