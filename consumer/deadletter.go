@@ -65,11 +65,11 @@ var ErrStop = errors.New("stop")
 // queue: it holds one page of at most 250, for which it asks SQL once. It ends
 // with the queue, with ctx, or with the first error of visit.
 func (d *DeadLetters) Each(ctx context.Context, f DeadLetterFilter, visit func(DeadLetter) error) error {
-	err := d.scan(ctx, func(l DeadLetter, _ incoming) error {
-		if !f.Selects(l) {
+	err := d.scan(ctx, func(l *letter) error {
+		if !f.Selects(l.DeadLetter) {
 			return nil
 		}
-		return visit(l)
+		return visit(l.DeadLetter)
 	})
 	if errors.Is(err, ErrStop) {
 		return nil
@@ -77,8 +77,8 @@ func (d *DeadLetters) Each(ctx context.Context, f DeadLetterFilter, visit func(D
 	return err
 }
 
-// scan is Each for all of them, with what the decoder made of each.
-func (d *DeadLetters) scan(ctx context.Context, visit func(DeadLetter, incoming) error) error {
+// scan is Each for all of them, as they are at hand.
+func (d *DeadLetters) scan(ctx context.Context, visit func(*letter) error) error {
 	if err := d.check(); err != nil {
 		return err
 	}
@@ -97,15 +97,15 @@ func (d *DeadLetters) scan(ctx context.Context, visit func(DeadLetter, incoming)
 		if err != nil {
 			return err
 		}
-		for _, l := range read {
-			if stopped = visit(l.DeadLetter, l.in); stopped != nil {
+		for i := range read {
+			if stopped = visit(&read[i]); stopped != nil {
 				return stopped
 			}
 		}
 		return nil
 	}
 	unreadable := func(sequence int64) error {
-		stopped = visit(DeadLetter{SequenceNumber: sequence, Unreadable: true}, incoming{})
+		stopped = visit(&letter{DeadLetter: DeadLetter{SequenceNumber: sequence, Unreadable: true}})
 		return stopped
 	}
 	err = letters.each(ctx, read, unreadable)
@@ -137,7 +137,8 @@ func (d *DeadLetters) now() time.Time {
 type letter struct {
 	DeadLetter
 	in      incoming
-	message *azservicebus.ReceivedMessage
+	message *azservicebus.ReceivedMessage // nil where it is unreadable
+	foreign bool                          // its action id is another provider's
 }
 
 // read makes letters of a page of messages, with one look into SQL for all.
@@ -184,7 +185,10 @@ func (l *letter) complete(rows map[string]store.Action, relays relaysByRoute) {
 	}
 	l.Gateway = l.Route
 	row, ok := rows[l.ActionID]
-	if !ok || row.ProviderID != "" && row.ProviderID != l.ProviderID {
+	if !ok {
+		return
+	}
+	if l.foreign = row.ProviderID != "" && row.ProviderID != l.ProviderID; l.foreign {
 		return
 	}
 	l.Action, l.Phase = &row, value(row.LastPhase)

@@ -1,8 +1,6 @@
 package consumer
 
 import (
-	"context"
-	"errors"
 	"time"
 
 	"github.com/worklist-relay/worklist-relay/store"
@@ -84,7 +82,6 @@ type RoutePlan struct {
 	Route    string `json:"route"`    // "namespace/path", lower case
 	Send     int    `json:"send"`     // canaries included
 	Canaries int    `json:"canaries"` // of them
-	Held     string `json:"held"`     // why a person holds the gateway back, so that nothing is sent; "": nobody does
 }
 
 // ReplayProgress is how far a replay is.
@@ -135,13 +132,3 @@ const (
 	RouteCleared RouteState = "cleared" // they are; the rest was sent, or is about to be
 	RouteStopped RouteState = "stopped" // a canary failed or took too long, or the gateway is held back
 )
-
-// Plan says exactly what Replay would do, and changes nothing.
-func (d *DeadLetters) Plan(ctx context.Context, r Replay) (ReplayPlan, error) {
-	return ReplayPlan{}, errors.ErrUnsupported
-}
-
-// Replay sends dead letters again.
-func (d *DeadLetters) Replay(ctx context.Context, r Replay) (ReplayReport, error) {
-	return ReplayReport{}, errors.ErrUnsupported
-}

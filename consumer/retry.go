@@ -98,7 +98,23 @@ func copyOf(m *azservicebus.ReceivedMessage, in incoming, o outcome) *azserviceb
 		properties[propertyPostponements] = int64(in.postponed + 1)
 	}
 	due := o.due.UTC()
-	copied := &azservicebus.Message{
+	copied := copyWith(m, id, properties)
+	copied.ScheduledEnqueueTime = &due
+	if !in.expires.IsZero() {
+		properties[propertyOriginalExpiry] = in.expires
+		// A time to live counts from the copy's own enqueue time: what is left of
+		// the original's, and a moment at least, so that the broker dead-letters
+		// what is too late.
+		left := max(in.expires.Sub(due), time.Millisecond)
+		copied.TimeToLive = &left
+	}
+	return copied
+}
+
+// copyWith is m under another MessageID and with other application properties,
+// to be delivered at once and without an end.
+func copyWith(m *azservicebus.ReceivedMessage, id string, properties map[string]any) *azservicebus.Message {
+	return &azservicebus.Message{
 		MessageID:             &id,
 		Body:                  m.Body,
 		ApplicationProperties: properties,
@@ -109,15 +125,5 @@ func copyOf(m *azservicebus.ReceivedMessage, in incoming, o outcome) *azserviceb
 		ReplyToSessionID:      m.ReplyToSessionID,
 		To:                    m.To,
 		SessionID:             m.SessionID,
-		ScheduledEnqueueTime:  &due,
 	}
-	if !in.expires.IsZero() {
-		properties[propertyOriginalExpiry] = in.expires
-		// A time to live counts from the copy's own enqueue time: what is left of
-		// the original's, and a moment at least, so that the broker dead-letters
-		// what is too late.
-		left := max(in.expires.Sub(due), time.Millisecond)
-		copied.TimeToLive = &left
-	}
-	return copied
 }

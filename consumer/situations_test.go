@@ -20,12 +20,12 @@ type situation struct {
 // TestSituations holds the consumer, end to end, against every situation that
 // it may meet, on SQLite.
 func TestSituations(t *testing.T) {
-	testSituations(t, "sqlite", append(eitherQueue(), brokerSituations, sessionSituations, isolationSituations, outageSituations, reconcileSituations, leakSituations)...)
+	testSituations(t, "sqlite", append(eitherQueue(), brokerSituations, sessionSituations, isolationSituations, outageSituations, reconcileSituations, replaySituations, leakSituations)...)
 }
 
 // TestSituationsPostgreSQL is the same on PostgreSQL.
 func TestSituationsPostgreSQL(t *testing.T) {
-	testSituations(t, "postgres", append(eitherQueue(), brokerSituations, sessionSituations, isolationSituations, outageSituations, reconcileSituations, leakSituations)...)
+	testSituations(t, "postgres", append(eitherQueue(), brokerSituations, sessionSituations, isolationSituations, outageSituations, reconcileSituations, replaySituations, leakSituations)...)
 }
 
 // TestSituationsInSessions is what a plain queue and a session queue must have

@@ -1,0 +1,305 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+)
+
+const (
+	sweepPage  = 32              // dead letters in hand at once: each is settled before its lock runs out
+	sweepQuiet = 2 * time.Second // when nothing comes for so long, nothing is there, or others have it locked
+
+	mostHeld      = 2000 // messages held on one link; past 5000 the service delivers no more on it
+	mostAbandoned = 16   // at once
+)
+
+// sweep settles certain messages of the dead-letter queue. None can be received
+// by its sequence number: the sweep receives what stands before it, and holds
+// that until the end, when it gives it back.
+type sweep struct {
+	dead   *DeadLetters
+	relays relaysByRoute
+	wanted map[int64]bool // sequence numbers; those that were settled are taken off
+
+	// settle does what is to be done with a letter before it is completed. false
+	// leaves it in the queue, an error ends the sweep. It is not cut short.
+	settle func(*letter) (complete bool, err error)
+
+	// unsettled is told of a letter whose completion failed, or may have. It is
+	// settled again where it is met again.
+	unsettled func(*letter)
+
+	careful  bool          // receive one at a time: what comes in one call with an unreadable one is lost until its lock runs out
+	interval time.Duration // between two letters, at least; 0: none
+
+	next time.Time // when the next letter may be settled
+}
+
+// pass is one way through the queue, on a connection of its own.
+type pass struct {
+	*sweep
+	client *azservicebus.Client
+	links  []*deadLink // the last one receives
+	page   int         // to be asked for next
+}
+
+// deadLink is one receiver of the dead-letter queue, with what it holds.
+type deadLink struct {
+	receiver *azservicebus.Receiver
+	held     []*azservicebus.ReceivedMessage
+	credit   int // messages asked for that have not come: they may still
+}
+
+// run passes through the queue until every wanted letter was met, or a pass met
+// none: others have the rest locked, or it is gone. What is still wanted then
+// was not reached.
+func (s *sweep) run(ctx context.Context) error {
+	failures := 0 // in a row
+	for len(s.wanted) > 0 && ctx.Err() == nil {
+		met, completed, err := s.pass(ctx)
+		if failures++; completed {
+			failures = 0
+		}
+		switch {
+		case errors.Is(err, errNotCompleted) && failures < 2:
+			continue // on a new connection
+		case err != nil && ctx.Err() == nil:
+			return err
+		case met == 0:
+			return nil
+		}
+	}
+	return nil
+}
+
+// errNotCompleted ends a pass whose connection does not settle messages.
+var errNotCompleted = errors.New("a dead letter was not completed")
+
+// pass returns how many letters it met, and whether it completed any.
+func (s *sweep) pass(ctx context.Context) (met int, completed bool, err error) {
+	p, err := s.open(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	defer p.close()
+	for len(s.wanted) > 0 && ctx.Err() == nil {
+		messages, err := p.receive(ctx)
+		if err != nil || len(messages) == 0 {
+			return met, completed, err
+		}
+		before := len(s.wanted)
+		n, err := p.handle(ctx, messages)
+		met, completed = met+before-len(s.wanted), completed || n > 0
+		if err != nil {
+			return met, completed, err
+		}
+	}
+	return met, completed, nil
+}
+
+func (s *sweep) open(ctx context.Context) (*pass, error) {
+	client, err := s.dead.Connect()
+	if err != nil {
+		return nil, s.dead.failed(err)
+	}
+	p := &pass{sweep: s, client: client, page: s.firstPage()}
+	if err := p.attach(ctx); err != nil {
+		closeQuietly(client.Close)
+		return nil, s.dead.failed(err)
+	}
+	return p, nil
+}
+
+// firstPage is as many letters as can be settled while their locks hold.
+func (s *sweep) firstPage() int {
+	if s.interval > time.Second/sweepPage {
+		return max(1, int(time.Second/s.interval))
+	}
+	return sweepPage
+}
+
+// attach opens one more link, and waits for it: only then does silence mean
+// that nothing is there.
+func (p *pass) attach(ctx context.Context) error {
+	receiver, err := deadLetterReceiver(p.client, p.dead.Queue)
+	if err != nil {
+		return err
+	}
+	p.links = append(p.links, &deadLink{receiver: receiver})
+	_, _, err = (&peeker{p.client, receiver}).peek(ctx, 1, 1)
+	return err
+}
+
+// receive returns the next messages; none where nothing comes any more.
+func (p *pass) receive(ctx context.Context) ([]*azservicebus.ReceivedMessage, error) {
+	link := p.links[len(p.links)-1]
+	if len(link.held) >= mostHeld {
+		if err := p.attach(ctx); err != nil {
+			return nil, p.dead.failed(err)
+		}
+		link = p.links[len(p.links)-1]
+	}
+	for {
+		most := p.page
+		if p.careful {
+			most = 1
+		}
+		messages, readable, err := link.receive(ctx, most, sweepQuiet)
+		switch {
+		case err != nil:
+			return nil, p.dead.failed(err)
+		case readable:
+			return messages, nil
+		}
+		p.careful = true // it stays locked, so it does not come again for now
+	}
+}
+
+// receive asks for at most n messages for as long as wait. readable is false
+// where the SDK panicked on one of them.
+func (l *deadLink) receive(ctx context.Context, n int, wait time.Duration) (messages []*azservicebus.ReceivedMessage, readable bool, err error) {
+	deadline, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	l.credit = max(l.credit, n)
+	defer func() {
+		if recover() != nil {
+			messages, readable, err = nil, false, nil
+			l.credit-- // at least
+		}
+	}()
+	for {
+		messages, err = l.receiver.ReceiveMessages(deadline, n, nil)
+		switch {
+		case len(messages) > 0:
+			l.credit -= len(messages)
+			return messages, true, nil
+		case deadline.Err() != nil:
+			return nil, true, nil
+		case err != nil:
+			return nil, true, err
+		}
+		pause(deadline, firstBackoff) // the SDK repaired its link
+	}
+}
+
+// handle settles those of the messages that are wanted, in their order, and
+// holds the others. It returns how many it completed.
+func (p *pass) handle(ctx context.Context, messages []*azservicebus.ReceivedMessage) (completed int, err error) {
+	link := p.links[len(p.links)-1]
+	if tooLate(messageLock{link.receiver, messages[0]}) {
+		return 0, p.dead.failed(errors.New("a lock ran out before work began: is this machine's clock right?"))
+	}
+	var mine []*azservicebus.ReceivedMessage
+	for _, m := range messages {
+		if p.wanted[value(m.SequenceNumber)] {
+			mine = append(mine, m)
+		} else {
+			link.hold(m)
+		}
+	}
+	if len(mine) == 0 {
+		p.page = min(2*p.page, peekPage)
+		return 0, nil
+	}
+	p.page = p.firstPage()
+	letters, err := p.dead.read(ctx, mine, p.relays)
+	for i, m := range mine {
+		if err != nil || !p.inTime(ctx, link, m) {
+			link.hold(m)
+			continue
+		}
+		var done bool
+		if done, err = p.see(link, &letters[i]); done {
+			completed++
+		}
+	}
+	return completed, err
+}
+
+// inTime waits for the letter's turn, and reports whether it may begin.
+func (p *pass) inTime(ctx context.Context, link *deadLink, m *azservicebus.ReceivedMessage) bool {
+	pause(ctx, time.Until(p.sweep.next))
+	p.sweep.next = time.Now().Add(p.interval)
+	if ctx.Err() != nil {
+		return false
+	}
+	if tooLate(messageLock{link.receiver, m}) {
+		p.page = max(1, p.page/2) // it comes again
+		return false
+	}
+	return true
+}
+
+// see settles one letter that is wanted, and reports whether it was completed.
+func (p *pass) see(link *deadLink, l *letter) (completed bool, err error) {
+	complete, err := p.settle(l)
+	if err != nil {
+		link.hold(l.message)
+		return false, err
+	}
+	delete(p.wanted, l.SequenceNumber)
+	if !complete {
+		link.hold(l.message)
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), settleDeadline)
+	defer cancel()
+	if err := link.receiver.CompleteMessage(ctx, l.message, nil); err != nil {
+		p.wanted[l.SequenceNumber] = true
+		p.unsettled(l)
+		return false, fmt.Errorf("%w: %w", errNotCompleted, err)
+	}
+	return true, nil
+}
+
+// hold keeps a message until the end of the pass, without its body.
+func (l *deadLink) hold(m *azservicebus.ReceivedMessage) {
+	m.Body = nil
+	clear(m.RawAMQPMessage.Body.Data) // the SDK's own reference
+	l.held = append(l.held, m)
+}
+
+// close gives back what is held and closes the connection.
+func (p *pass) close() {
+	for _, link := range p.links {
+		link.abandon(link.held)
+		link.drain()
+	}
+	closeQuietly(p.client.Close)
+}
+
+// drain uses up what was asked for and has not come: what was given back would
+// come on this link, and stay locked with it.
+func (l *deadLink) drain() {
+	for l.credit > 0 {
+		messages, readable, err := l.receive(context.Background(), l.credit, firstBackoff)
+		if len(messages) == 0 && readable || err != nil {
+			return
+		}
+		l.abandon(messages)
+	}
+}
+
+// abandon gives messages back, but for those whose lock has run out.
+func (l *deadLink) abandon(messages []*azservicebus.ReceivedMessage) {
+	ctx, cancel := context.WithTimeout(context.Background(), sendDeadline)
+	defer cancel()
+	slots := make(chan struct{}, mostAbandoned)
+	var abandoning sync.WaitGroup
+	for _, m := range messages {
+		if tooLate(messageLock{l.receiver, m}) {
+			continue
+		}
+		slots <- struct{}{}
+		abandoning.Go(func() {
+			defer func() { <-slots }()
+			_ = l.receiver.AbandonMessage(ctx, m, nil) // else its lock runs out
+		})
+	}
+	abandoning.Wait()
+}
