@@ -113,14 +113,28 @@ func (d *delivery) before(ctx context.Context, claim store.Claim) (route, *outco
 		o = postponed(d.release(), "", "held until its clinic day", arrived)
 	default:
 		gateway := c.gateways.at(asking, r)
-		if !gateway.open() {
+		stop := d.shut(gateway, now, arrived)
+		if stop == nil {
 			d.tried = gateway
-			return r, nil, nil
 		}
-		gateway.awaitProbe()
-		o = postponed(d.afterProbe(gateway, now), gateway.phase(), "the gateway cannot be reached and is being probed", arrived)
+		return r, stop, nil
 	}
 	return r, &o, nil
+}
+
+// shut postpones where nothing may be sent to the gateway at present; nil: it may.
+func (d *delivery) shut(g *gateway, now time.Time, arrived bool) *outcome {
+	var o outcome
+	switch {
+	case g.heldBack():
+		o = postponed(d.whileHeld(now), "", "the gateway is held back by an operator", arrived)
+	case g.open():
+		g.awaitProbe()
+		o = postponed(d.afterProbe(g, now), g.phase(), "the gateway cannot be reached and is being probed", arrived)
+	default:
+		return nil
+	}
+	return &o
 }
 
 // afterProbe is when a message comes again whose gateway's breaker is open.
@@ -129,6 +143,14 @@ func (d *delivery) afterProbe(g *gateway, now time.Time) time.Time {
 		return d.session.postponedUntil(now)
 	}
 	return g.probeAfterNext()
+}
+
+// whileHeld is when a message comes again whose gateway is held back.
+func (d *delivery) whileHeld(now time.Time) time.Time {
+	if d.session != nil && d.session.emptying {
+		return d.session.postponedUntil(now)
+	}
+	return now.Add(d.consumer.Retry.postponement(d.in.postponed))
 }
 
 // tooEarly reports whether a create is to be held back until its clinic day.

@@ -38,11 +38,13 @@ type gateway struct {
 	of     *gateways
 	name   string     // of the hybrid connection
 	saving sync.Mutex // held while SQL is told; taken before mu
+	asking sync.Mutex // held while SQL is asked, so that nobody goes by what is not known yet; taken before mu
 
 	mu       sync.Mutex // guards what follows
 	route    route      // as last looked up: a probe takes the credential of today
 	breaker  relay.Breaker
 	closed   chan struct{} // closed when the breaker closes; nil while it is closed
+	held     bool          // an operator holds its actions back
 	read     time.Time     // when SQL was last asked
 	saved    time.Time     // when SQL was last told
 	unsaved  bool          // SQL is to be told when there is time
@@ -73,6 +75,14 @@ func (w *gateway) open() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.breaker.Open()
+}
+
+// heldBack reports whether an operator holds the gateway's actions back: nothing
+// is sent to it then, not even an echo, since it may be in pieces.
+func (w *gateway) heldBack() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.held
 }
 
 // phase is where the gateway failed last.
@@ -160,6 +170,8 @@ func (w *gateway) save(ctx context.Context) {
 
 // refresh takes over what another replica wrote down since.
 func (w *gateway) refresh(ctx context.Context) {
+	w.asking.Lock()
+	defer w.asking.Unlock()
 	c := w.of.consumer
 	now := c.now()
 	w.mu.Lock()
@@ -182,8 +194,10 @@ func (w *gateway) refresh(ctx context.Context) {
 	w.merge(row)
 }
 
-// merge lets the newer knowledge win. The caller holds w.mu.
+// merge lets the newer knowledge win; whether the gateway is held back SQL alone
+// knows. The caller holds w.mu.
 func (w *gateway) merge(row store.Health) {
+	w.hold(row)
 	b, theirs := &w.breaker, breakerOf(row)
 	switch {
 	case b.Open() && !theirs.Open() && theirs.LastLife.After(b.OpenedAt),
@@ -199,6 +213,21 @@ func (w *gateway) merge(row store.Health) {
 	case theirs.LastLife.After(b.LastLife):
 		b.LastLife = theirs.LastLife
 	}
+}
+
+// hold takes over whether the gateway is held back. The caller holds w.mu.
+func (w *gateway) hold(row store.Health) {
+	held := row.HeldAt != nil
+	if held == w.held {
+		return
+	}
+	w.held = held
+	log := w.of.consumer.log().With("gateway", w.name)
+	if held {
+		log.Warn("gateway is held back by an operator, its actions wait", "by", value(row.HeldBy), "since", value(row.HeldAt))
+		return
+	}
+	log.Info("gateway is held back no longer")
 }
 
 func breakerOf(row store.Health) relay.Breaker {

@@ -6,11 +6,16 @@ import (
 )
 
 // awaitProbe asks for probes of an open breaker, and returns what is closed
-// when it closes. The probes go on for probeWanted after the last such call.
+// when it closes. The probes go on for probeWanted after the last such call. A
+// gateway that is held back is not probed: then it returns nil, which never is
+// ready.
 func (w *gateway) awaitProbe() (closed <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.breaker.Open() {
+	switch {
+	case w.held:
+		return nil
+	case !w.breaker.Open():
 		return passed
 	}
 	w.wanted = w.of.consumer.now()
@@ -21,8 +26,8 @@ func (w *gateway) awaitProbe() (closed <-chan struct{}) {
 	return w.closed
 }
 
-// probe sends an echo whenever one is due, until the gateway answers or nobody
-// waits for it any more. An echo carries no participant's details, so it may
+// probe sends an echo whenever one is due, until the gateway answers, is held
+// back, or nobody waits for it any more. An echo carries no participant's details, so it may
 // find out what an action must not.
 func (w *gateway) probe(ctx context.Context) {
 	for {
@@ -42,7 +47,7 @@ func (w *gateway) nextProbe(ctx context.Context) (time.Time, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := w.of.consumer.now()
-	if ctx.Err() != nil || !w.breaker.Open() || now.Sub(w.wanted) > probeWanted {
+	if ctx.Err() != nil || w.held || !w.breaker.Open() || now.Sub(w.wanted) > probeWanted {
 		w.hasProbe = false
 		return time.Time{}, false
 	}
@@ -58,7 +63,7 @@ func (w *gateway) takeProbe(ctx context.Context) bool {
 	c := w.of.consumer
 	next := later(w.probeAfterNext(), c.now().Add(c.sentLease())) // no echo takes longer
 	w.mu.Lock()
-	due, ready := w.breaker.NextProbe, w.breaker.Probe(c.now())
+	due, ready := w.breaker.NextProbe, w.breaker.Probe(c.now()) && !w.held
 	w.mu.Unlock()
 	if !ready {
 		return false

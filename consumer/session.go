@@ -138,8 +138,8 @@ func (s *session) meet(d *delivery) bool {
 	return true
 }
 
-// reachable waits while the gateway's breaker is open: the session is kept and
-// nothing received. false: ctx ended, or the session is lost.
+// reachable waits while the gateway's breaker is open or it is held back: the
+// session is kept and nothing received. false: ctx ended, or the session is lost.
 func (s *session) reachable(ctx context.Context) bool {
 	if ctx.Err() != nil {
 		return false
@@ -151,8 +151,8 @@ func (s *session) reachable(ctx context.Context) bool {
 	return s.emptying || s.keep(ctx)
 }
 
-// away reports whether the gateway cannot be reached, by the relay row of this
-// moment: it may have been changed.
+// away reports whether nothing may be sent to the gateway, by the relay row of
+// this moment: it may have been changed.
 func (s *session) away(ctx context.Context) bool {
 	if s.first == nil {
 		return false
@@ -164,11 +164,11 @@ func (s *session) away(ctx context.Context) bool {
 		return false // handling the next message will say why
 	}
 	s.gateway, s.at = s.consumer.gateways.at(ctx, r), r.hybridConnection
-	return s.gateway.open()
+	return s.gateway.open() || s.gateway.heldBack()
 }
 
-// keep holds the session without a slot until its gateway answers a probe, or
-// for keepSession; then what waits is to be postponed.
+// keep holds the session without a slot until its gateway answers a probe or is
+// held back no longer, or for keepSession; then what waits is to be postponed.
 func (s *session) keep(ctx context.Context) bool {
 	c := s.consumer
 	s.log.Info("session kept until its gateway is back", "gateway", s.gateway.name)

@@ -33,6 +33,25 @@ func printTable(w io.Writer, head string, rows []string) error {
 	return table.Flush()
 }
 
+// Colours of text for a terminal, as SGR codes.
+const (
+	red    = "31"
+	yellow = "33"
+)
+
+// paint colours text where w is a terminal and NO_COLOR is not set.
+func paint(w io.Writer, colour, text string) string {
+	if !isTerminal(w) || os.Getenv("NO_COLOR") != "" {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
 // orDash is a column that may be NULL, for people.
 func orDash(s *string) string {
 	if s == nil || *s == "" {
@@ -60,7 +79,7 @@ type progress struct {
 
 func newProgress(w io.Writer, total int, what string) *progress {
 	p := &progress{w: w, total: total, what: what}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if isTerminal(w) {
 		p.bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(w), progressbar.OptionSetDescription(what),
 			progressbar.OptionShowCount(), progressbar.OptionClearOnFinish())
 	}

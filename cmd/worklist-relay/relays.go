@@ -16,8 +16,9 @@ import (
 )
 
 func relaysCommand() *cobra.Command {
-	return group("relays", "Say which hybrid connection leads to a provider's gateway",
-		relaysAddCommand(), relaysListCommand(), relaysRemoveCommand(), relaysPingCommand())
+	return group("relays", "Look after gateways, and which hybrid connection leads to each",
+		relaysAddCommand(), relaysListCommand(), relaysRemoveCommand(), relaysImportCommand(), relaysExportCommand(),
+		relaysPingCommand(), relaysHoldCommand(), relaysReleaseCommand())
 }
 
 // withStore makes a RunE of a function that needs the database.
@@ -110,37 +111,6 @@ func checkRelay(r store.Relay) error {
 func isID(s string) bool {
 	n := utf8.RuneCountInString(s)
 	return strings.TrimSpace(s) != "" && n <= 64
-}
-
-func relaysListCommand() *cobra.Command {
-	var provider string
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List relays",
-		Args:  cobra.NoArgs,
-		RunE: withStore(func(cmd *cobra.Command, _ []string, _ config, s *store.Store) error {
-			relays, err := s.Relays(cmd.Context(), provider)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), relays)
-			}
-			var rows []string
-			for _, r := range relays {
-				credential := "Entra ID"
-				if r.KeyName != nil {
-					credential = *r.KeyName + " from " + orDash(r.KeyVariable)
-				}
-				rows = append(rows, strings.Join([]string{r.ProviderID, orDash(r.SettingID), r.Namespace, r.HybridConnection, credential}, "\t"))
-			}
-			return printTable(cmd.OutOrStdout(), "PROVIDER\tSETTING\tNAMESPACE\tHYBRID CONNECTION\tCREDENTIAL", rows)
-		}),
-	}
-	cmd.Flags().StringVar(&provider, "provider", "", "only this provider's")
-	jsonFlag(cmd, &asJSON)
-	return cmd
 }
 
 func relaysRemoveCommand() *cobra.Command {
