@@ -1,231 +1,176 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"regexp"
-	"slices"
 	"strings"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/spf13/cobra"
-
-	"github.com/worklist-relay/worklist-relay/consumer"
 )
 
-const (
-	maxLine       = 2 << 20 // bytes of one input line: a body of 1 MiB and what is around it
-	maxFaultLines = 50      // faults shown in full
-)
+const enqueueHelp = `enqueue reads one action a line, from FILE or from standard input:
+
+  {"provider_id":"leeds","setting_id":null,"action":{"action_id":"...",...}}
+
+All lines are checked first; if one is wrong, nothing is sent and every fault is
+reported with its line. The ids of what was sent are printed. Sending the same file
+again is harmless: an action that is known is not forwarded twice.
+
+No database is needed. Where DATABASE_URL is set, the actions are looked up there
+before they are sent, to tell how many are known already.
+
+With --new, one action is made of flags instead, and its id and accession number are
+printed; --print shows the line and sends nothing. Other users of the machine see
+flags in the list of processes, and the shell keeps them in its history: for a real
+participant, write a file that only you can read.`
+
+// enqueueFlags are what enqueue was told.
+type enqueueFlags struct {
+	asJSON, dryRun, isNew bool
+	made                  newAction
+}
 
 func enqueueCommand() *cobra.Command {
-	var asJSON bool
+	var f enqueueFlags
 	cmd := &cobra.Command{
 		Use:   "enqueue [FILE|-]",
 		Short: "Put actions into the queue, one JSON object a line",
-		Long: "enqueue reads one action a line, from FILE or from standard input:\n\n" +
-			`  {"provider_id":"leeds","setting_id":null,"action":{"action_id":"...",...}}` + "\n\n" +
-			"All lines are checked first; if one is wrong, nothing is sent and every fault is\n" +
-			"reported with its line. The ids of what was sent are printed. Sending the same file\n" +
-			"again is harmless: an action that is known is not forwarded twice. No database is needed.",
-		Args: cobra.MaximumNArgs(1),
+		Long:  enqueueHelp,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if f.isNew && len(args) > 0 {
+				// It may be a part of a name that was not quoted: it is not repeated.
+				return usage("enqueue --new takes no FILE; put quotes around a value that holds a space")
+			}
+			return cobra.MaximumNArgs(1)(cmd, args)
+		},
 		RunE: doing(func(cmd *cobra.Command, args []string) error {
-			c, err := readConfig(needQueue)
-			if err != nil {
+			if err := f.made.checkUse(cmd.Flags(), f.isNew); err != nil {
 				return err
 			}
-			messages, err := readActions(cmd, args)
-			if err != nil {
-				return err
+			if f.made.print {
+				return f.made.printLine(cmd.OutOrStdout())
 			}
-			bySession(messages)
-			sent, err := c.send(cmd, messages)
-			if asJSON {
-				return errors.Join(err, printJSON(cmd.OutOrStdout(), sent))
-			}
-			return errors.Join(err, printIDs(cmd.OutOrStdout(), sent))
+			return f.run(cmd, args)
 		}),
 	}
-	jsonFlag(cmd, &asJSON)
+	cmd.Flags().SortFlags = false
+	jsonFlag(cmd, &f.asJSON)
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "check all and tell how many would go to which gateway, but send nothing")
+	cmd.Flags().BoolVar(&f.isNew, "new", false, "make one action of the flags below")
+	f.made.define(cmd.Flags())
+	cmd.MarkFlagsMutuallyExclusive("print", "dry-run")
+	cmd.MarkFlagsMutuallyExclusive("print", "json")
 	return cmd
 }
 
-// queued is one action as enqueue tells of it.
-type queued struct {
-	ActionID   string  `json:"action_id"`
-	ProviderID string  `json:"provider_id"`
-	SettingID  *string `json:"setting_id"`
-
-	message *azservicebus.Message
-}
-
-func readActions(cmd *cobra.Command, args []string) ([]queued, error) {
-	if len(args) == 0 || args[0] == "-" {
-		return parseActions("standard input", cmd.InOrStdin())
+func (f enqueueFlags) run(cmd *cobra.Command, args []string) error {
+	needs := []need{needQueue}
+	if f.dryRun {
+		needs = nil
 	}
-	file, err := os.Open(args[0])
+	c, err := readConfig(needs...)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer file.Close()
-	return parseActions(args[0], file)
+	list, err := f.actions(cmd, args)
+	if err != nil {
+		return err
+	}
+	bySession(list)
+	result := enqueued{Actions: list, DryRun: f.dryRun, unknown: c.lookUp(cmd.Context(), list)}
+	warnOfConflicts(cmd.ErrOrStderr(), list)
+	if !f.dryRun {
+		if result.Actions, err = c.send(cmd, list); err != nil && f.isNew {
+			err = fmt.Errorf("%w; to send this one again, add --action-id %s --accession %s", err, list[0].ActionID, list[0].AccessionNumber)
+		}
+	}
+	return errors.Join(err, f.tell(cmd, result, err == nil))
 }
 
-// parseActions reads every line. If any is wrong it returns one error with all faults.
-func parseActions(name string, in io.Reader) ([]queued, error) {
-	var list []queued
-	var faults []string
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, maxLine)
-	n := 0
-	for lines.Scan() {
-		n++
-		line := bytes.TrimSpace(bytes.TrimPrefix(lines.Bytes(), []byte("\ufeff"))) // editors on Windows begin a file with a mark
-		if len(line) == 0 {
-			continue
-		}
-		action, err := parseLine(line)
-		if err != nil {
-			faults = append(faults, fmt.Sprintf("%s line %d: %v", name, n, err))
-			continue
-		}
-		list = append(list, action)
+func (f enqueueFlags) actions(cmd *cobra.Command, args []string) ([]queued, error) {
+	if !f.isNew {
+		return readActions(cmd, args)
 	}
-	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
-		faults = append(faults, fmt.Sprintf("%s line %d: longer than %d bytes", name, n+1, maxLine))
-	} else if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	if len(faults) == 0 && len(list) == 0 {
-		return nil, fmt.Errorf("%s holds no action", name)
-	}
-	if len(faults) > 0 {
-		total := len(faults)
-		if total > maxFaultLines {
-			faults = append(faults[:maxFaultLines], fmt.Sprintf("... and %d more", total-maxFaultLines))
-		}
-		return nil, fmt.Errorf("nothing was sent, %d of %d lines are wrong:\n  %s", total, total+len(list), strings.Join(faults, "\n  "))
-	}
-	return list, nil
+	q, err := f.made.queued()
+	return []queued{q}, err
 }
 
-// parseLine reads one line. Its errors name fields, never values.
-func parseLine(line []byte) (queued, error) {
-	var fields struct {
-		ProviderID *string         `json:"provider_id"`
-		SettingID  *string         `json:"setting_id"`
-		Action     json.RawMessage `json:"action"`
+// enqueued is what became of the actions, as --json tells it.
+type enqueued struct {
+	Actions      []queued `json:"enqueued"`      // in a dry run what would be
+	AlreadyKnown *int     `json:"already_known"` // nil: it cannot be told
+	DryRun       bool     `json:"dry_run"`
+
+	unknown error // why it cannot be told which are known
+}
+
+// tell prints what was sent, or would be; the closing line only when all is done.
+func (f enqueueFlags) tell(cmd *cobra.Command, e enqueued, done bool) error {
+	known := 0
+	for _, q := range e.Actions {
+		if q.known {
+			known++
+		}
 	}
-	decoder := json.NewDecoder(bytes.NewReader(line))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(&fields)
-	var wrongType *json.UnmarshalTypeError
+	if e.unknown == nil {
+		e.AlreadyKnown = &known
+	}
+	if done {
+		fmt.Fprintln(cmd.ErrOrStderr(), e.closing(known))
+	}
+	switch out := cmd.OutOrStdout(); {
+	case f.asJSON:
+		return printJSON(out, e)
+	case f.dryRun:
+		return printSessions(out, e)
+	case f.isNew && len(e.Actions) == 1:
+		return printTable(out, "ACTION\tACCESSION", []string{e.Actions[0].ActionID + "\t" + e.Actions[0].AccessionNumber})
+	default:
+		return printIDs(out, e.Actions)
+	}
+}
+
+// closing is the one line that sums up.
+func (e enqueued) closing(known int) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d ", len(e.Actions))
+	if e.DryRun {
+		b.WriteString("would be ")
+	}
+	b.WriteString("enqueued")
 	switch {
-	case errors.As(err, &wrongType) && wrongType.Field == "":
-		return queued{}, errors.New("not a JSON object")
-	case errors.As(err, &wrongType):
-		return queued{}, fmt.Errorf("%s is a %s", wrongType.Field, wrongType.Value)
-	case err != nil && strings.Contains(err.Error(), "unknown field"):
-		return queued{}, errors.New("holds another key than provider_id, setting_id and action")
-	case err != nil:
-		return queued{}, errors.New("not a JSON object")
-	case decoder.More():
-		return queued{}, errors.New("more than one JSON value")
-	case fields.ProviderID == nil:
-		return queued{}, errors.New("provider_id is missing")
-	case fields.Action == nil:
-		return queued{}, errors.New("action is missing")
+	case e.unknown == nil && known == 0:
+		b.WriteString(", none of them known already")
+	case e.unknown == nil:
+		fmt.Fprintf(&b, ", %d of them known already (harmless)", known)
+	case known > 0:
+		fmt.Fprintf(&b, ", %d of them on earlier lines too (harmless)", known)
 	}
-	message, err := consumer.Encode(*fields.ProviderID, fields.SettingID, bytes.Clone(fields.Action))
-	if err != nil {
-		return queued{}, err
+	if e.unknown != nil {
+		fmt.Fprintf(&b, "; how many were known already cannot be told: %v", e.unknown)
 	}
-	return queued{ActionID: *message.MessageID, ProviderID: *fields.ProviderID, SettingID: fields.SettingID, message: message}, nil
+	return b.String()
 }
 
-// send sends in batches and tells what was sent, also where it stopped.
-func (c config) send(cmd *cobra.Command, list []queued) ([]queued, error) {
-	ctx := cmd.Context()
-	client, err := c.connect()
-	if err != nil {
-		return nil, err
-	}
-	defer client.Close(context.WithoutCancel(ctx))
-	sender, err := client.NewSender(c.ServiceBusQueue, nil)
-	if err != nil {
-		return nil, err
-	}
-	progress := newProgress(cmd.ErrOrStderr(), len(list), "enqueued")
-	defer progress.finish()
-	sent := []queued{}
-	for len(sent) < len(list) {
-		n, err := sendBatch(ctx, sender, list[len(sent):])
-		sent = list[:len(sent)+n]
-		progress.at(len(sent))
-		if ctx.Err() != nil {
-			return sent, fmt.Errorf("interrupted; at least %d of %d were sent, and sending all again is harmless", len(sent), len(list))
+// printSessions tells how many actions go to which gateway, in the order of sending.
+func printSessions(w io.Writer, e enqueued) error {
+	var rows []string
+	for rest := e.Actions; len(rest) > 0; {
+		n, known := 0, 0
+		for n < len(rest) && *rest[n].message.SessionID == *rest[0].message.SessionID {
+			if rest[n].known {
+				known++
+			}
+			n++
 		}
-		if err != nil {
-			return sent, fmt.Errorf("queue %s: %s; %d of %d were sent, and sending all again is harmless", c.ServiceBusQueue, plainly(err), len(sent), len(list))
+		told := "-"
+		if e.unknown == nil {
+			told = fmt.Sprint(known)
 		}
+		first := rest[0]
+		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%d\t%s", first.ProviderID, orDash(first.SettingID), *first.message.SessionID, n, told))
+		rest = rest[n:]
 	}
-	return sent, nil
-}
-
-// sdkError is how the SDK prints an answer of the broker.
-var sdkError = regexp.MustCompile(`\*Error\{Condition: ([^,]*), Description: (.*), Info: .*\}`)
-
-// plainly is the SDK's error as a sentence.
-func plainly(err error) string {
-	return sdkError.ReplaceAllString(err.Error(), "$2 ($1)")
-}
-
-func printIDs(w io.Writer, sent []queued) error {
-	out := bufio.NewWriter(w)
-	for _, q := range sent {
-		fmt.Fprintln(out, q.ActionID)
-	}
-	return out.Flush()
-}
-
-// bySession brings the actions of each session together, the sessions in the
-// order of their first actions: the broker takes the session of a batch from its
-// first message. Within a session the order stays.
-func bySession(list []queued) {
-	first := map[string]int{}
-	for i, q := range list {
-		if _, known := first[*q.message.SessionID]; !known {
-			first[*q.message.SessionID] = i
-		}
-	}
-	slices.SortStableFunc(list, func(a, b queued) int { return first[*a.message.SessionID] - first[*b.message.SessionID] })
-}
-
-// sendBatch sends as many of list as one batch holds, and says how many. A batch
-// is of one session.
-func sendBatch(ctx context.Context, sender *azservicebus.Sender, list []queued) (int, error) {
-	batch, err := sender.NewMessageBatch(ctx, nil)
-	if err != nil {
-		return 0, err
-	}
-	n := 0
-	for ; n < len(list) && *list[n].message.SessionID == *list[0].message.SessionID; n++ {
-		err := batch.AddMessage(list[n].message, nil)
-		if errors.Is(err, azservicebus.ErrMessageTooLarge) && n > 0 {
-			break
-		}
-		if err != nil {
-			return 0, fmt.Errorf("action %s: %w", list[n].ActionID, err)
-		}
-	}
-	if err := sender.SendMessageBatch(ctx, batch, nil); err != nil {
-		return 0, err
-	}
-	return n, nil
+	return printTable(w, "PROVIDER\tSETTING\tSESSION\tACTIONS\tKNOWN", rows)
 }
