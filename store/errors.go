@@ -56,6 +56,9 @@ var (
 	ErrHeld    = errors.New("gateway is held back already")
 	ErrNotHeld = errors.New("gateway is not held back")
 
+	// ErrEnded refuses to withdraw what has failed already.
+	ErrEnded = errors.New("action has failed already")
+
 	// ErrMayHaveArrived refuses an operator what is safe only for an action
 	// that certainly never reached a gateway.
 	ErrMayHaveArrived = errors.New("action may have arrived at the gateway")

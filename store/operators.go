@@ -110,7 +110,7 @@ func (s *Store) Resolve(ctx context.Context, providerID, actionID string, as Sta
 func (s *Store) Withdraw(ctx context.Context, providerID, actionID string, by By) error {
 	return s.amend(ctx, providerID, actionID, by, "withdraw", func(tx *sqlx.Tx, a *Action, _ *AuditEntry, now time.Time) error {
 		if a.Status == Failed {
-			return errors.New("action has failed already")
+			return ErrEnded
 		}
 		if maybe, err := mayHaveArrived(ctx, tx, a.ActionID); err != nil || maybe {
 			return errors.Join(err, ErrMayHaveArrived)

@@ -60,6 +60,14 @@ func orDash(s *string) string {
 	return *s
 }
 
+// orEmpty is a column that may be NULL, to be part of a text.
+func orEmpty(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
 // at is a time in the reader's own zone; "-" for none.
 func at(t *time.Time) string {
 	if t == nil {
@@ -81,7 +89,7 @@ func newProgress(w io.Writer, total int, what string) *progress {
 	p := &progress{w: w, total: total, what: what}
 	if isTerminal(w) {
 		p.bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(w), progressbar.OptionSetDescription(what),
-			progressbar.OptionShowCount(), progressbar.OptionClearOnFinish())
+			progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish())
 	}
 	return p
 }
