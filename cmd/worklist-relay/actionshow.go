@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/worklist-relay/worklist-relay/relay"
 	"github.com/worklist-relay/worklist-relay/store"
 )
 
@@ -240,6 +241,11 @@ func printAction(w io.Writer, s shown) error {
 	fmt.Fprintf(w, "provider %s, setting %s, accession number %s, %s\n", a.ProviderID, orDash(a.SettingID), orDash(&a.AccessionNumber), several(a.Attempts, "try"))
 	fmt.Fprintf(w, "gateway %s\n", orDash(a.Relay))
 	hanging(w, "", s.Summary)
+	if a.Status != store.Confirmed && a.LastPhase != nil {
+		if advice, known := phases[relay.Phase(*a.LastPhase)]; known {
+			hanging(w, "", advice.Meaning+" "+advice.Todo)
+		}
+	}
 	fmt.Fprintln(w)
 	for _, e := range s.Timeline {
 		hanging(w, at(&e.At)+"  ", e.What)

@@ -88,11 +88,6 @@ func planReplay(cmd *cobra.Command, letters *consumer.DeadLetters, r consumer.Re
 	for _, item := range plan.Items {
 		printItem(out, item)
 	}
-	for _, route := range plan.Routes {
-		if route.Held != "" {
-			hanging(out, fmt.Sprintf("%s: ", pathOf(route.Route)), "held back by an operator, nothing would be sent: "+route.Held)
-		}
-	}
 	printUnused(out, plan.Unused)
 	fmt.Fprintf(out, "%s would be sent, %d refused", several(plan.Send, "message"), plan.Refused)
 	if plan.Leftover > 0 {
@@ -184,11 +179,19 @@ func printReplay(w io.Writer, report consumer.ReplayReport) {
 // leftOver is the error for what a replay did not do.
 func leftOver(report consumer.ReplayReport) error {
 	left := report.NotSent + report.NotReached
+	stopped := 0
+	for _, route := range report.Routes {
+		if route.State == consumer.RouteStopped {
+			stopped++
+		}
+	}
 	switch {
 	case report.Interrupted:
 		return fmt.Errorf("interrupted: %s sent, %d left; run it again to go on", several(report.Sent, "message"), left)
 	case left > 0:
 		return failure{exitRefused, fmt.Errorf("%s not sent", several(left, "message"))}
+	case stopped > 0:
+		return failure{exitRefused, fmt.Errorf("%s did not confirm", several(stopped, "gateway"))}
 	}
 	return refusedAny(report.Refused)
 }

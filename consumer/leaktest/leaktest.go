@@ -28,7 +28,7 @@ import (
 // its own that may look the same.
 const (
 	NHSNumber        = "9990000018"
-	Name             = "SYNTHETIC-CANARY^ÉLODIE"
+	Name             = "SYNTHETIC-KINGFISHER^ÉLODIE"
 	BirthDate        = "19640229"
 	StudyDescription = "SYN WAGTAIL"
 	Modality         = "LAPWING"

@@ -47,7 +47,7 @@ func TestFind(t *testing.T) {
 
 func TestFindPieces(t *testing.T) {
 	for text, want := range map[string]string{
-		"the patient canary is unknown":                         "participant.name",
+		"the patient kingfisher is unknown":                         "participant.name",
 		`{"message":"\u00c9lodie"}`:                             "participant.name",
 		"born 1964-02-29":                                       "participant.birth_date",
 		"NHS 999 000 0018":                                      "participant.nhs_number",
@@ -101,7 +101,7 @@ func TestDatabase(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, address string) {
 		s := storetest.Open(t, address)
 		leaktest.Database(t, address)
-		variable := "CANARY"
+		variable := "KINGFISHER"
 		relay := store.Relay{ProviderID: "leeds", Namespace: "127.0.0.1:1", HybridConnection: "hc", KeyName: &variable, KeyVariable: &variable}
 		if err := s.AddRelay(context.Background(), relay, store.By{Who: "test", Why: "for " + leaktest.NHSNumber}); err != nil {
 			t.Fatal(err)

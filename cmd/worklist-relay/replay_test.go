@@ -1,0 +1,141 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"github.com/worklist-relay/worklist-relay/consumer"
+	"github.com/worklist-relay/worklist-relay/relay/relaytest"
+	"github.com/worklist-relay/worklist-relay/store"
+	"github.com/worklist-relay/worklist-relay/store/storetest"
+)
+
+// A thousand dead letters of ten gateways, of which one is still off: the first
+// replay is killed half-way, the second confirms the rest of nine gateways, and of
+// the tenth sends one canary and says why no more.
+func TestReplayOfAThousand(t *testing.T) {
+	bin := buildBoth(t)
+	for _, dialect := range storetest.Dialects {
+		t.Run(dialect, func(t *testing.T) {
+			s := newScene(t, bin, dialect)
+			s.env["BREAKER_SPAN"] = "1h"
+			const gateways, each = 10, 100
+			all := []*relaytest.Gateway{s.gateway}
+			for i := 1; i < gateways; i++ {
+				all = append(all, s.addGateway(fmt.Sprintf("gateway-%d", i)))
+			}
+			off := all[gateways-1]
+			off.SetMode(relaytest.ModeOffline)
+			ids := s.deadLetters(all, each)
+			s.start()
+
+			first := s.command("dlq", "replay", "--yes", "--reason-why", "the network is mended", "--canary-wait", "10s")
+			s.must(first.Start())
+			s.until("many are confirmed", func() bool { return s.count(store.Confirmed) > gateways*each/4 })
+			s.must(first.Process.Kill())
+			_ = first.Wait() // killed
+
+			var out bytes.Buffer
+			replays := 1
+			s.until("the rest is replayed", func() bool {
+				// What the killed one had locked comes back when its locks run out.
+				out.Reset()
+				replays++
+				again := s.command("dlq", "replay", "--yes", "--reason-why", "once more", "--canary-wait", "5s", "--json")
+				again.Stdout, again.Stderr = &out, &out
+				_ = again.Run() // 4, since one gateway is off
+				return s.count(store.Confirmed) == (gateways-1)*each
+			})
+			s.until("nothing is in flight but canaries", func() bool { q := s.queueState(); return q.Active+q.Locked+q.Scheduled <= replays })
+			var report consumer.ReplayReport
+			s.must(json.NewDecoder(&out).Decode(&report))
+			for _, route := range report.Routes {
+				if want := route.Route == s.toRelay.addr()+"/"+off.Name(); want != (route.State == consumer.RouteStopped) || want && route.Why == "" {
+					t.Errorf("route %+v", route)
+				}
+			}
+			if n := s.count(store.Confirmed); n != (gateways-1)*each {
+				t.Errorf("%d are confirmed", n)
+			}
+			for _, g := range all[:gateways-1] {
+				for _, item := range g.Snapshot().Items {
+					if item.Writes != 1 {
+						t.Errorf("%s: %+v", g.Name(), item)
+					}
+				}
+				if n := len(g.Snapshot().Items); n != each {
+					t.Errorf("%s holds %d items, want %d", g.Name(), n, each)
+				}
+			}
+			// Each replay sent one canary at most to the gateway that is off, and no more.
+			sent := 0
+			for _, id := range ids[gateways-1] {
+				if s.row(id).ReplayedSequence != nil {
+					sent++
+				}
+			}
+			if q := s.queueState(); sent != q.Active+q.Locked+q.Scheduled || q.DeadLettered+sent != each || sent == 0 || sent > replays {
+				t.Errorf("%d canaries of %d replays, queue %+v", sent, replays, q)
+			}
+		})
+	}
+}
+
+// count is how many actions stand at a status.
+func (s *scene) count(status store.Status) int {
+	s.t.Helper()
+	counts, err := s.store.Counts(context.Background())
+	s.must(err)
+	return counts[status]
+}
+
+// command is the program about to be run with these arguments, for at most a minute.
+func (s *scene) command(args ...string) *exec.Cmd {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	s.t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "worklist-relay"), args...)
+	for name, value := range s.env {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	return cmd
+}
+
+// deadLetters makes so many of each gateway, with their failed rows, mixed, and
+// returns the action ids by gateway.
+func (s *scene) deadLetters(gateways []*relaytest.Gateway, each int) [][]string {
+	s.t.Helper()
+	ctx := context.Background()
+	ids := make([][]string, len(gateways))
+	for range each {
+		for i, g := range gateways {
+			ids[i] = append(ids[i], s.enqueue(g.Name()))
+		}
+	}
+	receiver, err := s.client.NewReceiverForQueue(queue, nil)
+	s.must(err)
+	defer receiver.Close(ctx)
+	reason := string(consumer.ReasonRetriesExhausted)
+	for left := each * len(gateways); left > 0; {
+		messages, err := receiver.ReceiveMessages(ctx, min(left, 250), nil)
+		s.must(err)
+		for _, m := range messages {
+			s.must(receiver.DeadLetterMessage(ctx, m, &azservicebus.DeadLetterOptions{Reason: &reason}))
+			_, err := s.store.DeadLettered(ctx, store.Lost{Invalid: store.Invalid{
+				ActionID: m.MessageID, ActionType: "worklist.create_item", ProviderID: m.ApplicationProperties["provider_id"].(string), Reason: reason,
+				SequenceNumber: *m.SequenceNumber, EnqueuedAt: *m.EnqueuedTime,
+			}}, store.By{Who: "test"})
+			s.must(err)
+		}
+		left -= len(messages)
+	}
+	return ids
+}
