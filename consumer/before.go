@@ -53,8 +53,8 @@ func (d *delivery) unclaimed(claim store.Claim) outcome {
 	case store.AlreadyConfirmed:
 		return outcome{sent: relay.SentYes}.confirmed()
 	case store.AlreadyFailed:
-		if value(row.Reason) == store.Withdrawn {
-			return outcome{status: row.Status, settlement: store.Complete} // a person withdrew it: nothing is left to look at
+		if reason := value(row.Reason); reason == store.Withdrawn || reason == store.Resolved {
+			return outcome{status: row.Status, settlement: store.Complete} // a person ended it: nothing is left to look at
 		}
 		return refused(Reason(value(row.Reason)), value(row.LastError))
 	case store.Repeat:

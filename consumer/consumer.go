@@ -12,7 +12,8 @@
 //	mark sent, then send     a crash in between leaves evidence
 //	exchange                 one frame, one ack
 //	decide                   outcomeOf, a pure function, is the whole policy
-//	record, then settle      complete, scheduled copy, or dead letter
+//	record                   the outcome is in SQL before anybody hears of it
+//	tell, then settle        the producer; then complete, scheduled copy, or dead letter
 //
 // Messages come by session (session.go), where one gateway is one session, held
 // by one replica at a time, or off a plain queue (plain.go). What is known of a
@@ -45,9 +46,10 @@ import (
 // once. Fields must not change while Run runs.
 type Consumer struct {
 	// Connect opens a client for the queue's namespace. It is called for the
-	// client that receives, for the one that sends copies, and again when the
-	// broker ended one for good: a fatal error on one link closes its client's
-	// whole connection, which must not take the other with it. Required.
+	// client that receives, for the one that sends copies, for the one that tells
+	// outcomes, and again when the broker ended one for good: a fatal error on one
+	// link closes its client's whole connection, which must not take the others
+	// with it. Required.
 	Connect func() (*azservicebus.Client, error)
 
 	Queue string // required
@@ -55,6 +57,13 @@ type Consumer struct {
 	// Sessions receives by session, as a session queue demands: one gateway is
 	// one session, held by one replica at a time. See [SessionID].
 	Sessions bool
+
+	// OutcomeQueue is told of each action that ended, at least once: a message
+	// after the record and before the settlement, or, where it cannot be sent within
+	// a few seconds, later. "": nobody is told.
+	OutcomeQueue string
+
+	TellOwed time.Duration // how often outcomes are told that could not be, or that no delivery tells; 0: 1 min
 
 	Store *store.Store  // migrated; required
 	Relay *relay.Client // required; the caller closes it after Run
@@ -99,6 +108,7 @@ type Consumer struct {
 	routes   routeCache
 	gateways gateways
 	sender   sender
+	outcomes teller
 	turns    turns
 	heard    heard
 
@@ -126,10 +136,12 @@ func (c *Consumer) Run(ctx context.Context) error {
 		return errors.New("consumer: Connect, Queue, Store and Relay are required")
 	}
 	defer c.sender.close()
+	defer c.outcomes.link.close()
 	probing, stop := context.WithCancel(ctx)
 	defer c.gateways.running.Wait()
 	defer stop()
 	c.gateways.start(probing, c)
+	defer c.startTelling(ctx)()
 	backoff := firstBackoff
 	for ctx.Err() == nil {
 		began := c.now()

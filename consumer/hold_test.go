@@ -14,9 +14,9 @@ import (
 // heldAge is how long a hold or a release takes to be noticed, by the consumer's clock.
 const heldAge = 5 * time.Second
 
-// eachHeld runs test on both databases and on both kinds of queue, on a world
+// eachKind runs test on both databases and on both kinds of queue, on a world
 // whose consumer does not run yet.
-func eachHeld(t *testing.T, test func(*world), change ...func(*world, *relaytest.GatewayConfig)) {
+func eachKind(t *testing.T, test func(*world), change ...func(*world, *relaytest.GatewayConfig)) {
 	for _, dialect := range storetest.Dialects {
 		for _, sessions := range []bool{false, true} {
 			name := dialect + "/plain"
@@ -34,7 +34,7 @@ func eachHeld(t *testing.T, test func(*world), change ...func(*world, *relaytest
 // Nothing reaches a gateway that is held back, and its actions spend nothing;
 // others flow. Once it is released, they flow.
 func TestHold(t *testing.T) {
-	eachHeld(t, func(w *world) {
+	eachKind(t, func(w *world) {
 		w.addGateway("hull", "")
 		w.hold()
 		w.run()
@@ -65,7 +65,7 @@ func TestHold(t *testing.T) {
 
 // A hold counts while actions flow, too.
 func TestHoldWhileRunning(t *testing.T) {
-	eachHeld(t, func(w *world) {
+	eachKind(t, func(w *world) {
 		w.run()
 		before := newCreate()
 		w.enqueue(before)
@@ -85,7 +85,7 @@ func TestHoldWhileRunning(t *testing.T) {
 // A gateway that is held back is not asked whether it is back from an outage:
 // somebody may be working on it. Once released it is.
 func TestHoldSendsNoEcho(t *testing.T) {
-	eachHeld(t, func(w *world) {
+	eachKind(t, func(w *world) {
 		w.addGateway("hull", "")
 		w.run()
 		a := newCreate()

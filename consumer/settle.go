@@ -32,9 +32,13 @@ type settler interface {
 
 // settle does what was decided and recorded. It runs whatever became of the
 // caller's context: the outcome is in SQL, and a message that is not settled
-// now is delivered again, when SQL answers for it.
+// now is delivered again, when SQL answers for it. The producer is told first.
 func (d *delivery) settle(o outcome) {
 	ctx := context.Background()
+	if err := d.tell(o); err != nil {
+		d.leave(ctx, fmt.Errorf("owe outcome: %w", err))
+		return
+	}
 	err := d.settleAs(ctx, o)
 	attributes := []any{
 		"status", o.status, "settlement", o.settlement, "reason", o.reason, "phase", o.phase, "code", o.code,
@@ -74,7 +78,7 @@ func (d *delivery) complete(ctx context.Context) error {
 func (d *delivery) again(ctx context.Context, o outcome) error {
 	sending, cancel := context.WithTimeout(ctx, sendDeadline)
 	defer cancel()
-	if err := d.consumer.sender.send(sending, d.consumer, copyOf(d.message, d.in, o)); err != nil {
+	if err := d.consumer.sender.send(sending, d.consumer, d.consumer.Queue, copyOf(d.message, d.in, o)); err != nil {
 		return fmt.Errorf("send copy: %w", err)
 	}
 	return d.complete(ctx)
@@ -118,16 +122,16 @@ func cutTo(s string, n int) string {
 	return s[:n]
 }
 
-// sender sends scheduled copies on a client of its own, opened when first
-// needed and again after the SDK gave one up.
+// sender sends to one queue on a client of its own, opened when first needed and
+// again after the SDK gave one up.
 type sender struct {
 	mu     sync.Mutex // guards client and link
 	client *azservicebus.Client
 	link   *azservicebus.Sender
 }
 
-func (s *sender) send(ctx context.Context, c *Consumer, m *azservicebus.Message) error {
-	link, err := s.open(c)
+func (s *sender) send(ctx context.Context, c *Consumer, queue string, m *azservicebus.Message) error {
+	link, err := s.open(c, queue)
 	if err != nil {
 		return err
 	}
@@ -152,7 +156,7 @@ func ended(err error) bool {
 	return false
 }
 
-func (s *sender) open(c *Consumer) (*azservicebus.Sender, error) {
+func (s *sender) open(c *Consumer, queue string) (*azservicebus.Sender, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.link != nil {
@@ -162,7 +166,7 @@ func (s *sender) open(c *Consumer) (*azservicebus.Sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	link, err := client.NewSender(c.Queue, nil)
+	link, err := client.NewSender(queue, nil)
 	if err != nil {
 		closeQuietly(client.Close)
 		return nil, err

@@ -70,6 +70,7 @@ var leakSituations = []situation{
 	{"80_details_are_found_nowhere", func(t *testing.T, url string) {
 		w := newWorld(t, url)
 		w.consumer.Retry = consumer.RetryPolicy{Delays: []time.Duration{time.Hour}, MostArrived: 1}
+		w.consumer.OutcomeQueue = outcomeQueue
 		keys := w.consumer.Secret
 		w.consumer.Secret = func(variable string) string {
 			if variable == "BROKEN" {

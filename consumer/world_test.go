@@ -89,7 +89,7 @@ func newWorld(t testing.TB, url string, change ...func(*world, *relaytest.Gatewa
 		Queues: []servicebustest.Queue{{
 			Name: queue, LockDuration: w.lock, MaxDeliveryCount: w.most, RequiresSession: w.sessions,
 			DeadLetteringOnExpiration: true, MaxMessageBytes: 4 << 20,
-		}},
+		}, {Name: outcomeQueue}, {Name: outcomeQueue + "-unique", RequiresDuplicateDetection: true, RequiresSession: true}},
 		KeyName: "test", Key: leaktest.BrokerKey,
 	})
 	w.must(err)
@@ -111,6 +111,9 @@ func (w *world) noLeaks() {
 	w.t.Helper()
 	leaktest.Check(w.t, "the log", w.log.String())
 	leaktest.Database(w.t, w.url)
+	for _, m := range w.tellings() {
+		leaktest.Check(w.t, "an outcome", string(m.Body)+fmt.Sprint(m.ApplicationProperties, m.MessageID, text(m.SessionID)))
+	}
 	for _, m := range w.readableDeadLetters() {
 		leaktest.Properties(w.t, "a dead letter", m.ApplicationProperties)
 		leaktest.Check(w.t, "a dead letter", fmt.Sprint(m.MessageID, text(m.CorrelationID), text(m.Subject), text(m.To), text(m.ReplyTo), text(m.SessionID)))

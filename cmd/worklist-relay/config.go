@@ -24,6 +24,7 @@ type config struct {
 	ServiceBusNamespace        string        `env:"SERVICEBUS_NAMESPACE" doc:"host name of the namespace (contoso.servicebus.windows.net), with Entra ID"`
 	ServiceBusQueue            string        `env:"SERVICEBUS_QUEUE" envDefault:"worklist-commands" doc:"the queue"`
 	ServiceBusSessions         bool          `env:"SERVICEBUS_SESSIONS" envDefault:"false" doc:"true: the queue requires sessions (recommended: one gateway is one session)"`
+	OutcomeQueue               string        `env:"OUTCOME_QUEUE" doc:"a queue of the namespace that is told how each action ended; unset: none"`
 	ServiceBusAdminURL         string        `env:"SERVICEBUS_ADMIN_URL" doc:"http://HOST:PORT of an emulator on loopback, for counts of the queue; unset: https of the namespace"`
 	DatabaseURL                string        `env:"DATABASE_URL" doc:"postgres://... or sqlite:FILE; required by all but enqueue"`
 	AzureClientID              string        `env:"AZURE_CLIENT_ID" doc:"client id of the managed identity; unset: the developer's own login"`
@@ -166,6 +167,9 @@ func (c *config) check() (faults []string) {
 		if _, err := c.connect(); err != nil { // dials nothing
 			fault("%v", err)
 		}
+	}
+	if strings.EqualFold(c.OutcomeQueue, c.ServiceBusQueue) {
+		fault("OUTCOME_QUEUE %q is the queue that actions come from: give another", c.OutcomeQueue)
 	}
 	if err := c.checkAdminURL(); err != nil {
 		fault("SERVICEBUS_ADMIN_URL %v", err)

@@ -68,6 +68,7 @@ func TestReadConfigChecksValues(t *testing.T) {
 	for name, value := range map[string]string{
 		"CLINIC_TIME_ZONE": "Europe/Nowhere", "RELEASE_AT": "25:00", "CONCURRENCY": "0", "MAX_ATTEMPTS": "0",
 		"ACK_TIMEOUT": "-1s", "RETRY_DELAYS": "5s,0s", "LOG_FORMAT": "xml", "RELAY_CA_FILE": "testdata/none.pem",
+		"OUTCOME_QUEUE":                "Worklist-Commands",
 		"SERVICEBUS_CONNECTION_STRING": "a", "SERVICEBUS_NAMESPACE": "b",
 	} {
 		t.Setenv(name, value)
@@ -76,7 +77,7 @@ func TestReadConfigChecksValues(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, name := range []string{"CLINIC_TIME_ZONE", "RELEASE_AT", "CONCURRENCY", "MAX_ATTEMPTS", "ACK_TIMEOUT", "RETRY_DELAYS", "LOG_FORMAT", "RELAY_CA_FILE", "SERVICEBUS_NAMESPACE"} {
+	for _, name := range []string{"CLINIC_TIME_ZONE", "RELEASE_AT", "CONCURRENCY", "MAX_ATTEMPTS", "ACK_TIMEOUT", "RETRY_DELAYS", "LOG_FORMAT", "RELAY_CA_FILE", "SERVICEBUS_NAMESPACE", "OUTCOME_QUEUE"} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not among the faults:\n%v", name, err)
 		}

@@ -66,7 +66,7 @@ func (c config) run(cmd *cobra.Command, migrate bool) error {
 	gateways := c.gateways()
 	defer gateways.Close()
 	service := &consumer.Consumer{
-		Connect: c.connect, Queue: c.ServiceBusQueue, Sessions: c.ServiceBusSessions, Store: outcomes, Relay: gateways,
+		Connect: c.connect, Queue: c.ServiceBusQueue, Sessions: c.ServiceBusSessions, OutcomeQueue: c.OutcomeQueue, Store: outcomes, Relay: gateways,
 		Secret: os.Getenv, Entra: entra, Concurrency: c.Concurrency,
 		Retry: consumer.RetryPolicy{
 			Delays: delays(c.RetryDelays), Postponements: delays(c.PostponeDelays),
