@@ -47,7 +47,7 @@ func TestFind(t *testing.T) {
 
 func TestFindPieces(t *testing.T) {
 	for text, want := range map[string]string{
-		"the patient kingfisher is unknown":                         "participant.name",
+		"the patient kingfisher is unknown":                     "participant.name",
 		`{"message":"\u00c9lodie"}`:                             "participant.name",
 		"born 1964-02-29":                                       "participant.birth_date",
 		"NHS 999 000 0018":                                      "participant.nhs_number",
