@@ -48,7 +48,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
 			broker, err := servicebustest.NewServer(servicebustest.Config{
-				HTTPAddr: "127.0.0.1:0", Queues: []servicebustest.Queue{{Name: "worklist-commands"}}, KeyName: "test", Key: leaktest.BrokerKey,
+				HTTPAddr: "127.0.0.1:0", Queues: []servicebustest.Queue{{Name: "worklist-commands"}, {Name: "worklist-outcomes"}}, KeyName: "test", Key: leaktest.BrokerKey,
 			})
 			if err != nil {
 				return err
@@ -110,15 +110,22 @@ func writeCanaries(dir string) error {
 	return nil
 }
 
-// checkQueued checks how many messages wait in the queue.
+// checkQueued checks how many messages wait in the queue, or in the one named.
 func checkQueued(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: queued N")
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: queued N [QUEUE]")
 	}
-	broker := ts.Value("broker").(*servicebustest.Server)
-	if got := broker.Queues()[0].Active; args[0] != strconv.Itoa(got) {
-		ts.Fatalf("%d messages are queued, want %s", got, args[0])
+	name := append(args, "worklist-commands")[1]
+	for _, q := range ts.Value("broker").(*servicebustest.Server).Queues() {
+		switch {
+		case q.Name != name:
+			continue
+		case args[0] != strconv.Itoa(q.Active):
+			ts.Fatalf("%d messages are queued in %s, want %s", q.Active, name, args[0])
+		}
+		return
 	}
+	ts.Fatalf("there is no queue %s", name)
 }
 
 // exits runs a command that must end with this exit code, above 0.

@@ -167,18 +167,14 @@ func (l relayList) printGateway(w io.Writer, name, path string) {
 	}
 	fmt.Fprintln(w, healthRow(lastOf(path, healthWidth), breaker, l.ago(h.LastLifeAt), failed, fmt.Sprint(t.Waiting), ok, took(t.AckP50), took(t.AckP99)))
 	if h.OpenedAt != nil {
-		fmt.Fprintln(w, wrapped(fmt.Sprintf("open since %s, %s failed, next at %s", at(h.OpenedAt), several(h.Probes, "probe"), at(h.NextProbeAt)), 2))
-		fmt.Fprintln(w, wrapped(meaningOf(h.LastPhase), 4))
+		hanging(w, "  ", fmt.Sprintf("open since %s, %s failed, next at %s", at(h.OpenedAt), several(h.Probes, "probe"), at(h.NextProbeAt)))
+		if a, known := phases[relay.Phase(orDash(h.LastPhase))]; known {
+			hanging(w, "    ", a.Meaning+" "+a.Todo)
+		}
 	}
 	if h.HeldAt != nil {
-		fmt.Fprintln(w, paint(w, yellow, wrapped(fmt.Sprintf("held back since %s by %s: %s", at(h.HeldAt), orDash(h.HeldBy), orDash(h.HeldWhy)), 2)))
+		hanging(w, "  ", fmt.Sprintf("%s since %s by %s: %s", paint(w, yellow, "held back"), at(h.HeldAt), orDash(h.HeldBy), orDash(h.HeldWhy)))
 	}
-}
-
-// meaningOf is the advice on a phase that SQL names.
-func meaningOf(phase *string) string {
-	a := phases[relay.Phase(strings.TrimPrefix(orDash(phase), "-"))]
-	return a.Meaning + " " + a.Todo
 }
 
 const healthWidth = 20 // of a gateway's path in the table of health

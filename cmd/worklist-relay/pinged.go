@@ -9,10 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-const (
-	lineWidth    = 80 // columns of a terminal that nobody made wider
-	gatewayWidth = 24 // of a gateway's path in a table
-)
+const gatewayWidth = 24 // columns of a gateway's path in the table
 
 // printPings has a table for each namespace, and under each failure what it
 // means.
@@ -35,8 +32,8 @@ func printPings(w io.Writer, pings []ping) error {
 		fmt.Fprintln(w, pingRow(lastOf(path, gatewayWidth), result, took(t.DNS), took(t.Connect), took(t.TLS), took(t.Handshake), took(t.Ack)))
 		if p.err != nil {
 			a := adviceOn(p.phase, p.err)
-			fmt.Fprintln(w, wrapped(p.err.Error()+".", 2))
-			fmt.Fprintln(w, wrapped(a.Meaning+" "+a.Todo, 4))
+			hanging(w, "  ", p.err.Error()+".")
+			hanging(w, "    ", a.Meaning+" "+a.Todo)
 		}
 	}
 	return nil
@@ -54,30 +51,6 @@ func lastOf(s string, width int) string {
 		return s
 	}
 	return "…" + string([]rune(s)[n-width+1:])
-}
-
-// wrapped breaks text into lines of a terminal, each indented by some spaces.
-// What has no spaces is not broken.
-func wrapped(text string, indent int) string {
-	var b strings.Builder
-	column := 0
-	for _, word := range strings.Fields(text) {
-		width := utf8.RuneCountInString(word)
-		switch {
-		case column == 0:
-			b.WriteString(strings.Repeat(" ", indent))
-			column = indent
-		case column+1+width > lineWidth:
-			b.WriteString("\n" + strings.Repeat(" ", indent))
-			column = indent
-		default:
-			b.WriteString(" ")
-			column++
-		}
-		b.WriteString(word)
-		column += width
-	}
-	return b.String()
 }
 
 // pingDocument is one element of what --json prints.
