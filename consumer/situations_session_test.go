@@ -122,7 +122,10 @@ var sessionSituations = []situation{
 		w.until("the session is kept", func() bool { return strings.Contains(w.log.String(), "session kept") })
 		w.ahead.Store(int64(10 * time.Minute))
 		for _, a := range waiting {
-			w.until("it is postponed", func() bool { return w.row(a.id()).NextTry().After(w.now().Add(time.Minute)) })
+			w.until("it is postponed", func() bool {
+				row := w.row(a.id())
+				return row.ClaimedUntil == nil && row.NextTry().After(w.now().Add(time.Minute))
+			})
 			row := w.hasRow(a.id(), store.Pending, "", relay.PhaseNoListener)
 			if in := row.NextRetryAt.Sub(w.now()); in < 14*time.Minute || in > 16*time.Minute {
 				t.Errorf("comes again in %s, want 15 to 16 min", in)
