@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	sweepPage  = 32              // dead letters in hand at once: each is settled before its lock runs out
+	sweepPage  = 32              // dead letters in hand at once
 	sweepQuiet = 2 * time.Second // when nothing comes for so long, nothing is there, or others have it locked
 
 	mostHeld      = 2000 // messages held on one link; past 5000 the service delivers no more on it
@@ -38,6 +38,7 @@ type sweep struct {
 	interval time.Duration // between two letters, at least; 0: none
 
 	next time.Time // when the next letter may be settled
+	page int       // letters in hand at once: they are settled before their locks run out
 }
 
 // pass is one way through the queue, on a connection of its own.
@@ -45,7 +46,7 @@ type pass struct {
 	*sweep
 	client *azservicebus.Client
 	links  []*deadLink // the last one receives
-	page   int         // to be asked for next
+	most   int         // to be asked for next
 }
 
 // deadLink is one receiver of the dead-letter queue, with what it holds.
@@ -59,6 +60,10 @@ type deadLink struct {
 // none: others have the rest locked, or it is gone. What is still wanted then
 // was not reached.
 func (s *sweep) run(ctx context.Context) error {
+	s.page = sweepPage
+	if s.interval > time.Second/sweepPage {
+		s.page = max(1, int(time.Second/s.interval))
+	}
 	failures := 0 // in a row
 	for len(s.wanted) > 0 && ctx.Err() == nil {
 		met, completed, err := s.pass(ctx)
@@ -77,8 +82,14 @@ func (s *sweep) run(ctx context.Context) error {
 	return nil
 }
 
-// errNotCompleted ends a pass whose connection does not settle messages.
-var errNotCompleted = errors.New("a dead letter was not completed")
+var (
+	// errNotCompleted ends a pass whose connection does not settle messages.
+	errNotCompleted = errors.New("a dead letter was not completed")
+
+	// errLate ends a pass that was too slow for its locks: in the next one, what
+	// it did not come to is the first again.
+	errLate = errors.New("a lock was about to run out")
+)
 
 // pass returns how many letters it met, and whether it completed any.
 func (s *sweep) pass(ctx context.Context) (met int, completed bool, err error) {
@@ -88,6 +99,7 @@ func (s *sweep) pass(ctx context.Context) (met int, completed bool, err error) {
 	}
 	defer p.close()
 	for len(s.wanted) > 0 && ctx.Err() == nil {
+		pause(ctx, time.Until(s.next)) // not with a lock that runs down
 		messages, err := p.receive(ctx)
 		if err != nil || len(messages) == 0 {
 			return met, completed, err
@@ -95,6 +107,9 @@ func (s *sweep) pass(ctx context.Context) (met int, completed bool, err error) {
 		before := len(s.wanted)
 		n, err := p.handle(ctx, messages)
 		met, completed = met+before-len(s.wanted), completed || n > 0
+		if err == errLate {
+			return met, completed, nil
+		}
 		if err != nil {
 			return met, completed, err
 		}
@@ -107,20 +122,12 @@ func (s *sweep) open(ctx context.Context) (*pass, error) {
 	if err != nil {
 		return nil, s.dead.failed(err)
 	}
-	p := &pass{sweep: s, client: client, page: s.firstPage()}
+	p := &pass{sweep: s, client: client, most: s.page}
 	if err := p.attach(ctx); err != nil {
 		closeQuietly(client.Close)
 		return nil, s.dead.failed(err)
 	}
 	return p, nil
-}
-
-// firstPage is as many letters as can be settled while their locks hold.
-func (s *sweep) firstPage() int {
-	if s.interval > time.Second/sweepPage {
-		return max(1, int(time.Second/s.interval))
-	}
-	return sweepPage
 }
 
 // attach opens one more link, and waits for it: only then does silence mean
@@ -145,11 +152,10 @@ func (p *pass) receive(ctx context.Context) ([]*azservicebus.ReceivedMessage, er
 		link = p.links[len(p.links)-1]
 	}
 	for {
-		most := p.page
 		if p.careful {
-			most = 1
+			p.most = 1
 		}
-		messages, readable, err := link.receive(ctx, most, sweepQuiet)
+		messages, readable, err := link.receive(ctx, p.most, sweepQuiet)
 		switch {
 		case err != nil:
 			return nil, p.dead.failed(err)
@@ -203,13 +209,16 @@ func (p *pass) handle(ctx context.Context, messages []*azservicebus.ReceivedMess
 		}
 	}
 	if len(mine) == 0 {
-		p.page = min(2*p.page, peekPage)
+		p.most = min(2*p.most, peekPage)
 		return 0, nil
 	}
-	p.page = p.firstPage()
+	p.most = p.page
 	letters, err := p.dead.read(ctx, mine, p.relays)
 	for i, m := range mine {
-		if err != nil || !p.inTime(ctx, link, m) {
+		if err == nil && !p.inTime(ctx, link, m) {
+			err = errLate
+		}
+		if err != nil {
 			link.hold(m)
 			continue
 		}
@@ -228,11 +237,11 @@ func (p *pass) inTime(ctx context.Context, link *deadLink, m *azservicebus.Recei
 	if ctx.Err() != nil {
 		return false
 	}
-	if tooLate(messageLock{link.receiver, m}) {
-		p.page = max(1, p.page/2) // it comes again
-		return false
+	late := tooLate(messageLock{link.receiver, m})
+	if late {
+		p.page = max(1, p.page/2)
 	}
-	return true
+	return !late
 }
 
 // see settles one letter that is wanted, and reports whether it was completed.
@@ -285,14 +294,15 @@ func (l *deadLink) drain() {
 	}
 }
 
-// abandon gives messages back, but for those whose lock has run out.
+// abandon gives messages back, but for those whose lock has run out, which are
+// back already.
 func (l *deadLink) abandon(messages []*azservicebus.ReceivedMessage) {
 	ctx, cancel := context.WithTimeout(context.Background(), sendDeadline)
 	defer cancel()
 	slots := make(chan struct{}, mostAbandoned)
 	var abandoning sync.WaitGroup
 	for _, m := range messages {
-		if tooLate(messageLock{l.receiver, m}) {
+		if !time.Now().Before(value(m.LockedUntil)) {
 			continue
 		}
 		slots <- struct{}{}

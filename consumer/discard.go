@@ -171,16 +171,22 @@ func (d *DeadLetters) remove(ctx context.Context, wanted map[int64]bool, careful
 	return s.run(ctx)
 }
 
-// unreadableUpTo reports whether a dead letter up to a sequence number cannot be
-// read.
+// unreadableUpTo reports whether a dead letter up to a sequence number, or so
+// soon after it that it may be received with it, cannot be read.
 func (d *DeadLetters) unreadableUpTo(ctx context.Context, most int64) (found bool, err error) {
 	letters, err := openPeeker(d.Connect, d.Queue)
 	if err != nil {
 		return false, d.failed(err)
 	}
 	defer letters.close()
+	after := 0
 	read := func(page []*azservicebus.ReceivedMessage) error {
-		if value(page[len(page)-1].SequenceNumber) >= most {
+		for _, m := range page {
+			if value(m.SequenceNumber) > most {
+				after++
+			}
+		}
+		if after >= peekPage {
 			return ErrStop
 		}
 		return nil

@@ -63,7 +63,7 @@ type ReplayItem struct {
 	Letter  DeadLetter    `json:"letter"` // without Body and Properties
 	Verdict ReplayVerdict `json:"verdict"`
 	Why     string        `json:"why"`    // of what is refused: one sentence that says what to do; "" else
-	Canary  bool          `json:"canary"` // it is sent before the rest of its route
+	Canary  bool          `json:"ahead"`  // it is sent before the rest of its route
 	Mended  bool          `json:"mended"` // with content that was put right
 }
 
@@ -79,9 +79,9 @@ type ReplayPlan struct {
 
 // RoutePlan is what of a plan goes over one hybrid connection.
 type RoutePlan struct {
-	Route    string `json:"route"`    // "namespace/path", lower case
-	Send     int    `json:"send"`     // canaries included
-	Canaries int    `json:"canaries"` // of them
+	Route    string `json:"route"` // "namespace/path", lower case
+	Send     int    `json:"send"`  // canaries included
+	Canaries int    `json:"ahead"` // of them
 }
 
 // ReplayProgress is how far a replay is.

@@ -19,7 +19,7 @@ const (
 	whyClaimed       = "its action is being worked on: try again in a few minutes"
 	whyMayHave       = "it may have arrived with the content it had: a new action with a new id and accession number is needed"
 	whyNoRelay       = "no relay for this provider and setting: relays add"
-	whyRerouted      = "its relay was changed since the replay began: start again"
+	whyChanged       = "its action or its relay was changed since the replay began: start again"
 	whySettingLost   = "its setting_id cannot be read: name its provider and setting with the mended content"
 	whyNoProvider    = "it names no provider: name its provider and setting with the mended content"
 	whyOtherAddress  = "the mended content is for another provider or setting than the dead letter"

@@ -77,7 +77,7 @@ func (r *replayRoute) stopIfMissed() {
 	switch {
 	case r.missed == 0 || r.State == RouteStopped:
 	case r.State == RouteWaiting && len(r.out)+r.confirmed == 0:
-		r.stop("its canaries are locked by somebody else for now, or gone: try again in a few minutes")
+		r.stop("what was to be sent ahead is locked by somebody else for now, or gone: try again in a few minutes")
 	default:
 		r.Why = fmt.Sprintf("%d not reached: locked by somebody else for now, or gone", r.missed)
 	}
@@ -101,7 +101,7 @@ func (p *replaying) watch(ctx context.Context) error {
 		case err == nil:
 			away = time.Now()
 		case ctx.Err() == nil && (!store.Unavailable(err) || time.Since(away) > recordLimit):
-			return fmt.Errorf("canaries: %w", err)
+			return fmt.Errorf("look at what was sent ahead: %w", err)
 		}
 		p.tell()
 		ready := slices.ContainsFunc(p.routes, func(r *replayRoute) bool {
@@ -159,18 +159,19 @@ func (r *replayRoute) look(rows map[string]store.Action, now time.Time, wait tim
 			r.confirmed++
 			continue
 		case row.Status == store.Failed:
-			why = fmt.Sprintf("canary %s failed: %s%s", c.actionID, value(row.Reason), lastly(row))
+			why = fmt.Sprintf("%s, which was sent ahead, failed: %s%s", c.actionID, value(row.Reason), lastly(row))
 		case comesLate || !now.Before(c.until):
-			why = fmt.Sprintf("canary %s is not confirmed within %s: %s%s", c.actionID, wait, standing(row), lastly(row))
+			why = fmt.Sprintf("%s, which was sent ahead, is not confirmed within %s: %s%s", c.actionID, wait, standing(row), lastly(row))
 		}
 		r.out = append(r.out, c)
 	}
 	return why
 }
 
+// standing is how an open action fares since its copy was sent.
 func standing(row store.Action) string {
 	switch {
-	case row.Status == "":
+	case row.Attempt == row.CountedFrom:
 		return "nobody received it yet"
 	case row.NextRetryAt != nil:
 		return fmt.Sprintf("it is %s, next try %s", row.Status, row.NextRetryAt.Format(time.RFC3339))
@@ -179,7 +180,7 @@ func standing(row store.Action) string {
 }
 
 func lastly(row store.Action) string {
-	if row.LastPhase == nil {
+	if row.LastPhase == nil || row.Attempt == row.CountedFrom { // it is of before
 		return ""
 	}
 	return ", last phase " + *row.LastPhase

@@ -122,8 +122,8 @@ func (p *replaying) settle(l *letter) (complete bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if j.verdict == ReplaySend && j.route != item.Letter.Route {
-		j = refusal(whyRerouted)
+	if j.verdict == ReplaySend && (item.Verdict != ReplaySend || item.Letter.Route != j.route) {
+		j = refusal(whyChanged)
 	}
 	if j.verdict == ReplaySend {
 		if j.why, err = p.reopen(l, j); err != nil {

@@ -232,7 +232,9 @@ var replaySituations = []situation{
 			w.hasRow(id, store.Failed, store.Withdrawn, relay.PhaseNoListener)
 			w.audited(id, "ada withdraw ticket 42 ")
 			w.frames(0)
-		}, func(w *world, _ *relaytest.GatewayConfig) { w.consumer.Retry.Delays = []time.Duration{300 * time.Millisecond} })
+		}, func(w *world, _ *relaytest.GatewayConfig) {
+			w.consumer.Retry.Delays = []time.Duration{300 * time.Millisecond}
+		})
 	}},
 	{"94_what_may_have_arrived_is_not_withdrawn", func(t *testing.T, url string) {
 		w := running(t, url, func(w *world, _ *relaytest.GatewayConfig) {
