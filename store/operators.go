@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,8 +42,11 @@ func (s *Store) Reopen(ctx context.Context, r Replay, by By) error {
 			if err := replaceable(ctx, tx, a, r); err != nil {
 				return err
 			}
-			if r.Mended {
-				entry.Detail += "; content " + cmp.Or(orEmpty(a.BodySHA256), "none") + " replaced by " + r.BodySHA256
+			switch {
+			case r.Mended && a.BodySHA256 == nil:
+				entry.Detail += "; mended"
+			case r.Mended:
+				entry.Detail += "; content " + *a.BodySHA256 + " replaced by " + r.BodySHA256
 			}
 			a.BodySHA256 = &r.BodySHA256
 		}

@@ -72,3 +72,20 @@ func awaitFailed(ts *testscript.TestScript, neg bool, args []string) {
 		<-tick.C // the context's end is an error of the next look
 	}
 }
+
+// invalidMessage puts a body of a file into the queue that enqueue would not.
+func invalidMessage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: invalid-message PROVIDER FILE")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	client, err := azservicebus.NewClientFromConnectionString(ts.Getenv("SERVICEBUS_CONNECTION_STRING"), nil)
+	ts.Check(err)
+	defer client.Close(ctx)
+	sender, err := client.NewSender("worklist-commands", nil)
+	ts.Check(err)
+	ts.Check(sender.SendMessage(ctx, &azservicebus.Message{
+		Body: []byte(ts.ReadFile(args[1])), ApplicationProperties: map[string]any{"provider_id": args[0]},
+	}, nil))
+}

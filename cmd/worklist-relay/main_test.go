@@ -77,7 +77,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"queued": checkQueued, "exits": exits,
-			"dead-letter": deadLetter, "strand": strand, "await-failed": awaitFailed, "audited": audited,
+			"dead-letter": deadLetter, "strand": strand, "await-failed": awaitFailed, "audited": audited, "invalid-message": invalidMessage,
 			"gateway": changeGateway, "until": untilOutput,
 		},
 	})
