@@ -17,7 +17,7 @@ import (
 // DeadLetters is the dead-letter queue of a queue, for operators. Set the
 // fields, then call its methods, in any number of processes at once.
 type DeadLetters struct {
-	Connect func() (*azservicebus.Client, error) // called once or twice for each method; required
+	Connect func() (*azservicebus.Client, error) // called for each connection, of which a method has at most two at a time; required
 	Queue   string                               // required
 	Store   *store.Store                         // migrated; required
 	Now     func() time.Time                     // nil: time.Now

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
@@ -14,8 +13,7 @@ const (
 	sweepPage  = 32              // dead letters in hand at once
 	sweepQuiet = 2 * time.Second // when nothing comes for so long, nothing is there, or others have it locked
 
-	mostHeld      = 2000 // messages held on one link; past 5000 the service delivers no more on it
-	mostAbandoned = 16   // at once
+	mostHeld = 2000 // messages held on one link; past 5000 the service delivers no more on it
 )
 
 // sweep settles certain messages of the dead-letter queue. None can be received
@@ -49,13 +47,6 @@ type pass struct {
 	most   int         // to be asked for next
 }
 
-// deadLink is one receiver of the dead-letter queue, with what it holds.
-type deadLink struct {
-	receiver *azservicebus.Receiver
-	held     []*azservicebus.ReceivedMessage
-	credit   int // messages asked for that have not come: they may still
-}
-
 // run passes through the queue until every wanted letter was met, or a pass met
 // none: others have the rest locked, or it is gone. What is still wanted then
 // was not reached.
@@ -67,6 +58,9 @@ func (s *sweep) run(ctx context.Context) error {
 	failures := 0 // in a row
 	for len(s.wanted) > 0 && ctx.Err() == nil {
 		met, completed, err := s.pass(ctx)
+		if err == errLate {
+			err = nil
+		}
 		if failures++; completed {
 			failures = 0
 		}
@@ -88,7 +82,7 @@ var (
 
 	// errLate ends a pass that was too slow for its locks: in the next one, what
 	// it did not come to is the first again.
-	errLate = errors.New("a lock was about to run out")
+	errLate = errors.New("locks ran out before their messages were dealt with")
 )
 
 // pass returns how many letters it met, and whether it completed any.
@@ -107,9 +101,6 @@ func (s *sweep) pass(ctx context.Context) (met int, completed bool, err error) {
 		before := len(s.wanted)
 		n, err := p.handle(ctx, messages)
 		met, completed = met+before-len(s.wanted), completed || n > 0
-		if err == errLate {
-			return met, completed, nil
-		}
 		if err != nil {
 			return met, completed, err
 		}
@@ -146,6 +137,9 @@ func (p *pass) attach(ctx context.Context) error {
 func (p *pass) receive(ctx context.Context) ([]*azservicebus.ReceivedMessage, error) {
 	link := p.links[len(p.links)-1]
 	if len(link.held) >= mostHeld {
+		if ranOut(p.links[0].held[0]) {
+			return nil, errLate // what is held comes again and again
+		}
 		if err := p.attach(ctx); err != nil {
 			return nil, p.dead.failed(err)
 		}
@@ -163,33 +157,6 @@ func (p *pass) receive(ctx context.Context) ([]*azservicebus.ReceivedMessage, er
 			return messages, nil
 		}
 		p.careful = true // it stays locked, so it does not come again for now
-	}
-}
-
-// receive asks for at most n messages for as long as wait. readable is false
-// where the SDK panicked on one of them.
-func (l *deadLink) receive(ctx context.Context, n int, wait time.Duration) (messages []*azservicebus.ReceivedMessage, readable bool, err error) {
-	deadline, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	l.credit = max(l.credit, n)
-	defer func() {
-		if recover() != nil {
-			messages, readable, err = nil, false, nil
-			l.credit-- // at least
-		}
-	}()
-	for {
-		messages, err = l.receiver.ReceiveMessages(deadline, n, nil)
-		switch {
-		case len(messages) > 0:
-			l.credit -= len(messages)
-			return messages, true, nil
-		case deadline.Err() != nil:
-			return nil, true, nil
-		case err != nil:
-			return nil, true, err
-		}
-		pause(deadline, firstBackoff) // the SDK repaired its link
 	}
 }
 
@@ -266,13 +233,6 @@ func (p *pass) see(link *deadLink, l *letter) (completed bool, err error) {
 	return true, nil
 }
 
-// hold keeps a message until the end of the pass, without its body.
-func (l *deadLink) hold(m *azservicebus.ReceivedMessage) {
-	m.Body = nil
-	clear(m.RawAMQPMessage.Body.Data) // the SDK's own reference
-	l.held = append(l.held, m)
-}
-
 // close gives back what is held and closes the connection.
 func (p *pass) close() {
 	for _, link := range p.links {
@@ -280,36 +240,4 @@ func (p *pass) close() {
 		link.drain()
 	}
 	closeQuietly(p.client.Close)
-}
-
-// drain uses up what was asked for and has not come: what was given back would
-// come on this link, and stay locked with it.
-func (l *deadLink) drain() {
-	for l.credit > 0 {
-		messages, readable, err := l.receive(context.Background(), l.credit, firstBackoff)
-		if len(messages) == 0 && readable || err != nil {
-			return
-		}
-		l.abandon(messages)
-	}
-}
-
-// abandon gives messages back, but for those whose lock has run out, which are
-// back already.
-func (l *deadLink) abandon(messages []*azservicebus.ReceivedMessage) {
-	ctx, cancel := context.WithTimeout(context.Background(), sendDeadline)
-	defer cancel()
-	slots := make(chan struct{}, mostAbandoned)
-	var abandoning sync.WaitGroup
-	for _, m := range messages {
-		if !time.Now().Before(value(m.LockedUntil)) {
-			continue
-		}
-		slots <- struct{}{}
-		abandoning.Go(func() {
-			defer func() { <-slots }()
-			_ = l.receiver.AbandonMessage(ctx, m, nil) // else its lock runs out
-		})
-	}
-	abandoning.Wait()
 }

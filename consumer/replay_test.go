@@ -203,7 +203,11 @@ func TestReplaySlowerThanLocks(t *testing.T) {
 	ids := w.buryMany(20, provider)
 	w.consumer.Concurrency = 1
 	w.run()
+	began := time.Now()
 	report := w.replay(consumer.Replay{Rate: 8})
+	if took := time.Since(began); took < time.Duration(len(ids)-1)*time.Second/8 {
+		t.Errorf("%d were sent in %s", len(ids), took)
+	}
 	if report.Sent != len(ids) || report.NotReached+report.Uncompleted != 0 {
 		t.Errorf("report %+v", report)
 	}
@@ -281,6 +285,43 @@ func TestReconcileAfterAReplayThatWasCutShort(t *testing.T) {
 		}
 		w.noDeadLetter()
 	})
+}
+
+// Where a dead letter cannot be completed it is met again, and its copy is not
+// sent again.
+func TestReplayWhoseCompletionFails(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, storetest.URL(t, "sqlite"))
+	ids := w.buryMany(5, provider)
+	report := w.replay(consumer.Replay{Canary: len(ids), CanaryWait: soon, Progress: func(p consumer.ReplayProgress) {
+		if p.Sent == 2 {
+			w.broker.ExpireLocks()
+		}
+	}})
+	if report.Sent != len(ids) || report.Uncompleted+report.NotReached+report.Leftover != 0 {
+		t.Errorf("report %+v", report)
+	}
+	if copies := w.onQueue(); len(copies) != len(ids) {
+		t.Errorf("%d copies, want %d", len(copies), len(ids))
+	}
+	w.nothingDied()
+}
+
+// What became of an action while its dead letter was at hand, SQL knows.
+func TestReplayOfWhatWasSettledMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, storetest.URL(t, "sqlite"))
+	w.gateway.SetMode(relaytest.ModeReject)
+	w.failed()
+	second := w.failed()
+	report := w.replay(consumer.Replay{Canary: 2, CanaryWait: soon, Progress: func(p consumer.ReplayProgress) {
+		if p.Sent == 1 && p.Refused == 0 {
+			w.must(w.store.Resolve(context.Background(), provider, second.id(), store.Confirmed, by))
+		}
+	}})
+	if report.Sent != 1 || report.Refused != 1 || !strings.Contains(report.Refusals[0].Why, "is confirmed") || w.queueState().DeadLettered != 1 {
+		t.Errorf("report %+v", report)
+	}
 }
 
 // A replay that ended before the copy was sent is simply made again.
