@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -23,39 +22,18 @@ func readMended(name string) (map[string]consumer.Mended, error) {
 	}
 	defer file.Close()
 	mended := map[string]consumer.Mended{}
-	var faults []string
-	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, maxLine)
-	n := 0
-	for lines.Scan() {
-		n++
-		line := bytes.TrimSpace(bytes.TrimPrefix(lines.Bytes(), []byte("\ufeff")))
-		if len(line) == 0 {
-			continue
-		}
+	err = eachLine(name, file, "nothing was sent", func(_ int, line []byte) error {
 		key, body, err := parseMended(line)
 		if _, twice := mended[key]; err == nil && twice {
 			err = errors.New("the dead letter stands on a line before")
 		}
-		if err != nil {
-			faults = append(faults, fmt.Sprintf("%s line %d: %v", name, n, err))
-			continue
-		}
 		mended[key] = body
+		return err
+	})
+	if err == nil && len(mended) == 0 {
+		err = fmt.Errorf("%s holds no line", name)
 	}
-	switch err := lines.Err(); {
-	case errors.Is(err, bufio.ErrTooLong):
-		faults = append(faults, fmt.Sprintf("%s line %d: longer than %d bytes", name, n+1, maxLine))
-	case err != nil:
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	switch {
-	case len(faults) > 0:
-		return nil, fmt.Errorf("nothing was sent:\n  %s", strings.Join(faults[:min(len(faults), maxFaultLines)], "\n  "))
-	case len(mended) == 0:
-		return nil, fmt.Errorf("%s holds no line", name)
-	}
-	return mended, nil
+	return mended, err
 }
 
 // parseMended is the letter that a line is for, and what it holds now.

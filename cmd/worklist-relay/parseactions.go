@@ -1,24 +1,17 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/spf13/cobra"
 
 	"github.com/worklist-relay/worklist-relay/consumer"
-)
-
-const (
-	maxLine       = 2 << 20 // bytes of one input line: a body of 1 MiB and what is around it
-	maxFaultLines = 50      // faults shown in full
 )
 
 // queued is one action as enqueue tells of it.
@@ -36,57 +29,30 @@ type queued struct {
 }
 
 func readActions(cmd *cobra.Command, args []string) ([]queued, error) {
-	if len(args) == 0 || args[0] == "-" {
-		return parseActions("standard input", cmd.InOrStdin())
-	}
-	file, err := os.Open(args[0])
+	name, in, err := openInput(cmd, args)
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
-	return parseActions(args[0], file)
+	defer in.Close()
+	return parseActions(name, in)
 }
 
 // parseActions reads every line. If any is wrong it returns one error with all faults.
 func parseActions(name string, in io.Reader) ([]queued, error) {
 	var list []queued
-	var faults []string
 	seen := earlier{}
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, maxLine)
-	n := 0
-	for lines.Scan() {
-		n++
-		line := bytes.TrimSpace(bytes.TrimPrefix(lines.Bytes(), []byte("\ufeff"))) // editors on Windows begin a file with a mark
-		if len(line) == 0 {
-			continue
-		}
+	err := eachLine(name, in, "nothing was sent", func(n int, line []byte) error {
 		action, err := parseLine(line)
 		if err == nil {
 			action.known, err = seen.has(action, n)
 		}
-		if err != nil {
-			faults = append(faults, fmt.Sprintf("%s line %d: %v", name, n, err))
-			continue
-		}
 		list = append(list, action)
+		return err
+	})
+	if err == nil && len(list) == 0 {
+		err = fmt.Errorf("%s holds no action", name)
 	}
-	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
-		faults = append(faults, fmt.Sprintf("%s line %d: longer than %d bytes", name, n+1, maxLine))
-	} else if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	if len(faults) == 0 && len(list) == 0 {
-		return nil, fmt.Errorf("%s holds no action", name)
-	}
-	if len(faults) > 0 {
-		total := len(faults)
-		if total > maxFaultLines {
-			faults = append(faults[:maxFaultLines], fmt.Sprintf("... and %d more", total-maxFaultLines))
-		}
-		return nil, fmt.Errorf("nothing was sent, %d of %d lines are wrong:\n  %s", total, total+len(list), strings.Join(faults, "\n  "))
-	}
-	return list, nil
+	return list, err
 }
 
 // earlier are the actions of the lines before, by action id.

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -67,7 +64,7 @@ func relaysImportCommand() *cobra.Command {
 			"Exit codes: 0 done, 4 a relay differs and nothing was changed; others as always.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: withStore(func(cmd *cobra.Command, args []string, _ config, s *store.Store) error {
-			relays, err := readRelays(cmd.InOrStdin(), args)
+			relays, err := readRelays(cmd, args)
 			if err != nil {
 				return err
 			}
@@ -118,52 +115,29 @@ func sameRelay(a, b store.Relay) bool {
 	return a.Name() == b.Name() && orDash(a.KeyName) == orDash(b.KeyName) && orDash(a.KeyVariable) == orDash(b.KeyVariable)
 }
 
-const (
-	maxRelayLine  = 64 << 10 // bytes
-	mostRelayTold = 20       // faults
-)
-
 // readRelays reads and checks all lines, and reports every fault by its line
 // number. It repeats no value but those that checkRelay does.
-func readRelays(stdin io.Reader, args []string) ([]store.Relay, error) {
-	from := stdin
-	if len(args) == 1 && args[0] != "-" {
-		f, err := os.Open(args[0])
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		from = f
+func readRelays(cmd *cobra.Command, args []string) (relays []store.Relay, err error) {
+	name, in, err := openInput(cmd, args)
+	if err != nil {
+		return nil, err
 	}
-	var relays []store.Relay
-	var faults []string
-	lines, n := bufio.NewScanner(from), 0
-	lines.Buffer(nil, maxRelayLine)
+	defer in.Close()
 	seen := map[string]int{}
-	for lines.Scan() {
-		n++
-		text := bytes.TrimSpace(bytes.TrimPrefix(lines.Bytes(), []byte("\ufeff"))) // editors on Windows begin a file with a mark
-		if len(text) == 0 {
-			continue
+	err = eachLine(name, in, "nothing was changed", func(n int, line []byte) error {
+		r, err := readRelay(line)
+		if err != nil {
+			return err
 		}
-		r, err := readRelay(text)
 		key := r.ProviderID + "\x00" + orDash(r.SettingID)
-		switch earlier := seen[key]; {
-		case err != nil:
-			faults = append(faults, fmt.Sprintf("line %d: %v", n, err))
-		case earlier > 0:
-			faults = append(faults, fmt.Sprintf("line %d: the provider and setting of line %d again", n, earlier))
-		default:
-			seen[key] = n
-			relays = append(relays, r)
+		if earlier := seen[key]; earlier > 0 {
+			return fmt.Errorf("the provider and setting of line %d again", earlier)
 		}
-	}
-	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
-		faults = append(faults, fmt.Sprintf("line %d: longer than %d bytes", n+1, maxRelayLine))
-	} else if err != nil {
-		return nil, fmt.Errorf("read relays: %w", err)
-	}
-	return relays, inLines(faults, n)
+		seen[key] = n
+		relays = append(relays, r)
+		return nil
+	})
+	return relays, err
 }
 
 func readRelay(text []byte) (store.Relay, error) {
@@ -206,17 +180,4 @@ func plainJSON(err error) string {
 		return "a key that is none of provider_id, setting_id, namespace, hybrid_connection, key_name, key_variable"
 	}
 	return "no JSON object"
-}
-
-// inLines puts the faults together; nil for none.
-func inLines(faults []string, lines int) error {
-	if len(faults) == 0 {
-		return nil
-	}
-	told := faults[:min(len(faults), mostRelayTold)]
-	more := ""
-	if len(told) < len(faults) {
-		more = fmt.Sprintf("\n  and %d more", len(faults)-len(told))
-	}
-	return fmt.Errorf("%d of %s wrong, nothing was changed:\n  %s%s", len(faults), several(lines, "line"), strings.Join(told, "\n  "), more)
 }
