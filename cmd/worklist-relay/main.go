@@ -16,6 +16,7 @@ import (
 	_ "time/tzdata" // the clinic's time zone, in an image that has no zone files
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Exit codes, as --help documents them.
@@ -69,7 +70,9 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		// Also of every command below.
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return blankRequired(cmd) },
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.AddCommand(runCommand(), migrateCommand(), enqueueCommand(), schemaCommand(), relaysCommand(), actionsCommand(), dlqCommand())
@@ -108,6 +111,21 @@ func exitCode(err error) int {
 
 func usage(format string, args ...any) error {
 	return failure{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// blankRequired refuses required flags that hold nothing: a shell makes --why ""
+// of a variable that is not set, and the audit would keep no reason.
+func blankRequired(cmd *cobra.Command) error {
+	var blank []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if len(f.Annotations[cobra.BashCompOneRequiredFlag]) > 0 && f.Changed && strings.TrimSpace(f.Value.String()) == "" {
+			blank = append(blank, "--"+f.Name)
+		}
+	})
+	if len(blank) == 0 {
+		return nil
+	}
+	return usage("%s: empty, but required", strings.Join(blank, ", "))
 }
 
 // group makes a command that only holds others.
