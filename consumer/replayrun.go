@@ -31,10 +31,12 @@ func (d *DeadLetters) Replay(ctx context.Context, r Replay) (ReplayReport, error
 			p.refuse(&p.plan.Items[i])
 		}
 	}
-	if err = p.run(ctx); ctx.Err() != nil {
-		err = nil // it was to stop
+	err = p.run(ctx)
+	cutShort := err != nil
+	if p.report.Interrupted = ctx.Err() != nil; p.report.Interrupted {
+		cutShort, err = true, nil // it was to stop
 	}
-	return p.finish(ctx), err
+	return p.finish(cutShort), err
 }
 
 // run sends what may be sent, watches the canaries that are out, and again,
@@ -170,13 +172,16 @@ func (p *replaying) routeOf(item *ReplayItem) *replayRoute {
 }
 
 // finish adds up the report.
-func (p *replaying) finish(ctx context.Context) ReplayReport {
+func (p *replaying) finish(cutShort bool) ReplayReport {
 	p.report.Uncompleted = len(p.sent)
-	p.report.Interrupted = ctx.Err() != nil
 	p.report.NotSent = len(p.plan.Items) - p.report.Sent - p.report.Refused - p.report.Leftover - p.report.NotReached
 	for _, r := range p.routes {
-		if r.State != RouteStopped && r.Sent < r.Selected && r.Why == "" {
+		switch left := r.Selected - r.Sent; {
+		case left == 0 || r.Why != "":
+		case cutShort:
 			r.Why = "the replay ended before"
+		default:
+			r.Why = fmt.Sprintf("%d changed since the replay began: see what was refused", left)
 		}
 		p.report.Routes = append(p.report.Routes, r.RouteReport)
 	}
