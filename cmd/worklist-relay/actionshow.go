@@ -240,15 +240,15 @@ func printAction(w io.Writer, s shown) error {
 	fmt.Fprintf(w, "%s  %s\n", a.ActionID, a.ActionType)
 	fmt.Fprintf(w, "provider %s, setting %s, accession number %s, %s\n", a.ProviderID, orDash(a.SettingID), orDash(&a.AccessionNumber), several(a.Attempts, "try"))
 	fmt.Fprintf(w, "gateway %s\n", orDash(a.Relay))
-	hanging(w, "", s.Summary)
+	fmt.Fprintln(w, hanging("", s.Summary))
 	if a.Status != store.Confirmed && a.LastPhase != nil {
 		if advice, known := phases[relay.Phase(*a.LastPhase)]; known {
-			hanging(w, "", advice.Meaning+" "+advice.Todo)
+			fmt.Fprintln(w, hanging("", advice.Meaning+" "+advice.Todo))
 		}
 	}
 	fmt.Fprintln(w)
 	for _, e := range s.Timeline {
-		hanging(w, at(&e.At)+"  ", e.What)
+		fmt.Fprintln(w, hanging(at(&e.At)+"  ", e.What))
 	}
 	return nil
 }

@@ -271,7 +271,7 @@ func environmentHelp() string {
 		if v.Default != "" {
 			text += " (" + v.Default + ")"
 		}
-		fmt.Fprintf(&b, "  %s\n      %s\n", v.Name, text)
+		fmt.Fprintf(&b, "  %s\n%s\n", v.Name, hanging("      ", text))
 	}
 	return b.String()
 }

@@ -44,7 +44,7 @@ func dlqDiscardCommand() *cobra.Command {
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "%s discarded\n", several(report.Discarded, "dead letter"))
 			for _, skip := range report.Skips {
-				hanging(out, fmt.Sprintf("  left %d: ", skip.Letter.SequenceNumber), skip.Why)
+				fmt.Fprintln(out, hanging(fmt.Sprintf("  left %d: ", skip.Letter.SequenceNumber), skip.Why))
 			}
 			return errors.Join(err, leftAny(report))
 		}),

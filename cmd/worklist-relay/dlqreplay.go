@@ -100,7 +100,7 @@ func planReplay(cmd *cobra.Command, letters *consumer.DeadLetters, r consumer.Re
 // printUnused tells of mended bodies that no selected dead letter is for.
 func printUnused(w io.Writer, keys []string) {
 	if len(keys) > 0 {
-		hanging(w, "not used: ", "bodies for "+strings.Join(keys, ", ")+", which no selected dead letter is for")
+		fmt.Fprintln(w, hanging("not used: ", "bodies for "+strings.Join(keys, ", ")+", which no selected dead letter is for"))
 	}
 }
 
@@ -120,7 +120,7 @@ func printItem(w io.Writer, item consumer.ReplayItem) {
 			text += " (" + strings.Join(notes, ", ") + ")"
 		}
 	}
-	hanging(w, fmt.Sprintf("%-8s %d  ", item.Verdict, l.SequenceNumber), text)
+	fmt.Fprintln(w, hanging(fmt.Sprintf("%-8s %d  ", item.Verdict, l.SequenceNumber), text))
 }
 
 func refusedAny(n int) error {
@@ -161,7 +161,7 @@ func printReplay(w io.Writer, report consumer.ReplayReport) {
 		if route.Why != "" {
 			text += "; " + route.Why
 		}
-		hanging(w, pathOf(route.Route)+": ", text)
+		fmt.Fprintln(w, hanging(pathOf(route.Route)+": ", text))
 	}
 	printUnused(w, report.Unused)
 	fmt.Fprintf(w, "%s sent", several(report.Sent, "message"))

@@ -89,7 +89,7 @@ func printLetter(w io.Writer, l listed) {
 		{"replays", strconv.Itoa(l.Replays)},
 		{"fault", orDash(&l.Fault)},
 	} {
-		hanging(w, fmt.Sprintf("%-11s", line[0]), line[1])
+		fmt.Fprintln(w, hanging(fmt.Sprintf("%-11s", line[0]), line[1]))
 	}
 	var pretty bytes.Buffer
 	if json.Indent(&pretty, l.Body, "", "  ") != nil {

@@ -76,7 +76,23 @@ func rootCommand() *cobra.Command {
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.AddCommand(runCommand(), migrateCommand(), enqueueCommand(), schemaCommand(), relaysCommand(), actionsCommand(), dlqCommand())
+	fitTerminal(root)
 	return root
+}
+
+// fitTerminal breaks the help of all commands to the width of a terminal,
+// however their texts stand in the source.
+func fitTerminal(root *cobra.Command) {
+	// pflag leaves up to five columns more than it is told to a last short word.
+	root.SetUsageTemplate(strings.NewReplacer(
+		"Flags.FlagUsages ", "Flags.FlagUsagesWrapped 75 ",
+		" for more information about a command.", " tells more.",
+	).Replace(root.UsageTemplate()))
+	commands := []*cobra.Command{root}
+	for len(commands) > 0 {
+		commands[0].Long = reflowed(commands[0].Long)
+		commands = append(commands[1:], commands[0].Commands()...)
+	}
 }
 
 // failure is an error of a command that was understood, with its exit code.

@@ -45,6 +45,6 @@ func (m *moment) Type() string   { return "time" }
 
 // between adds --since and --until.
 func between(cmd *cobra.Command, since, until *moment, what string) {
-	cmd.Flags().Var(since, "since", "only those "+what+" since: 90m ago, 2006-01-02, \"2006-01-02 15:04\" or RFC 3339")
+	cmd.Flags().Var(since, "since", "only those "+what+" since: 90m (so long ago), 2006-01-02, \"2006-01-02 15:04\" or RFC 3339")
 	cmd.Flags().Var(until, "until", "only those "+what+" before, likewise")
 }

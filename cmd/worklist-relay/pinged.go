@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-const gatewayWidth = 24 // columns of a gateway's path in the table
+const gatewayWidth = 24 // of a gateway's path in a table
 
 // printPings has a table for each namespace, and under each failure what it
 // means.
@@ -32,8 +32,8 @@ func printPings(w io.Writer, pings []ping) error {
 		fmt.Fprintln(w, pingRow(lastOf(path, gatewayWidth), result, took(t.DNS), took(t.Connect), took(t.TLS), took(t.Handshake), took(t.Ack)))
 		if p.err != nil {
 			a := adviceOn(p.phase, p.err)
-			hanging(w, "  ", p.err.Error()+".")
-			hanging(w, "    ", a.Meaning+" "+a.Todo)
+			fmt.Fprintln(w, hanging("  ", p.err.Error()+"."))
+			fmt.Fprintln(w, hanging("    ", a.Meaning+" "+a.Todo))
 		}
 	}
 	return nil

@@ -26,7 +26,7 @@ func relaysListCommand() *cobra.Command {
 		Short: "List gateways with their health, and the relays that lead to them",
 		Long: "list shows, for each namespace, what is known of its gateways, then which provider and\n" +
 			"setting leads to which of them, with what credential.\n\n" +
-			"  BREAKER   open: it cannot be reached, and its actions wait while echoes are sent\n" +
+			"  BREAKER   open: it cannot be reached, its actions wait while echoes are sent\n" +
 			"  LIFE      how long ago it gave a sign of life last\n" +
 			"  FAILED    how long ago an attempt at it failed last, and in which phase\n" +
 			"  WAITS     actions that wait for it\n" +
@@ -167,14 +167,18 @@ func (l relayList) printGateway(w io.Writer, name, path string) {
 	}
 	fmt.Fprintln(w, healthRow(lastOf(path, healthWidth), breaker, l.ago(h.LastLifeAt), failed, fmt.Sprint(t.Waiting), ok, took(t.AckP50), took(t.AckP99)))
 	if h.OpenedAt != nil {
-		hanging(w, "  ", fmt.Sprintf("open since %s, %s failed, next at %s", at(h.OpenedAt), several(h.Probes, "probe"), at(h.NextProbeAt)))
-		if a, known := phases[relay.Phase(orDash(h.LastPhase))]; known {
-			hanging(w, "    ", a.Meaning+" "+a.Todo)
-		}
+		fmt.Fprintln(w, hanging("  ", fmt.Sprintf("open since %s, %s failed, next at %s", at(h.OpenedAt), several(h.Probes, "probe"), at(h.NextProbeAt))))
+		fmt.Fprintln(w, hanging("    ", meaningOf(h.LastPhase)))
 	}
 	if h.HeldAt != nil {
-		hanging(w, "  ", fmt.Sprintf("%s since %s by %s: %s", paint(w, yellow, "held back"), at(h.HeldAt), orDash(h.HeldBy), orDash(h.HeldWhy)))
+		fmt.Fprintln(w, paint(w, yellow, hanging("  ", fmt.Sprintf("held back since %s by %s: %s", at(h.HeldAt), orDash(h.HeldBy), orDash(h.HeldWhy)))))
 	}
+}
+
+// meaningOf is the advice on a phase that SQL names.
+func meaningOf(phase *string) string {
+	a := phases[relay.Phase(strings.TrimPrefix(orDash(phase), "-"))]
+	return a.Meaning + " " + a.Todo
 }
 
 const healthWidth = 20 // of a gateway's path in the table of health
