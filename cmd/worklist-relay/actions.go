@@ -33,8 +33,11 @@ func actionsListCommand() *cobra.Command {
 			default:
 				return usage("--status %q is none of pending, sent, confirmed, failed", status)
 			}
-			if filter.Limit < 1 || older < 0 || newer < 0 {
-				return usage("--limit must be above 0, --older-than and --newer-than not below")
+			switch {
+			case filter.Limit < 1:
+				return usage("--limit must be above 0")
+			case older < 0 || newer < 0:
+				return usage("--older-than and --newer-than say how long ago, such as 1h")
 			}
 			return nil
 		},
@@ -81,6 +84,10 @@ func actionsListCommand() *cobra.Command {
 }
 
 func printActions(w io.Writer, actions []store.Action, now time.Time) error {
+	if len(actions) == 0 {
+		_, err := fmt.Fprintln(w, "no actions")
+		return err
+	}
 	var rows []string
 	for _, a := range actions {
 		rows = append(rows, strings.Join([]string{a.ActionID, string(a.Status), age(a.ReceivedAt, now), orDash(firstOf(a.Reason, a.LastPhase))}, "\t"))

@@ -58,6 +58,9 @@ func oneAction(verb string) cobra.PositionalArgs {
 		if len(args) != 1 {
 			return usage("actions %s needs one action id", verb)
 		}
+		if !isActionID(args[0]) {
+			return usage("%q is no action id: a UUID is; `actions list --accession` finds one by its accession number", args[0])
+		}
 		return nil
 	}
 }

@@ -69,12 +69,49 @@ func (s *selection) of(args []string) (consumer.DeadLetterFilter, error) {
 			return s.filter, usage("%q is neither an action id nor a sequence number", arg)
 		}
 	}
+	if id := s.filter.ActionID; id != "" && !isActionID(id) {
+		return s.filter, usage("--action %q is no action id", id)
+	}
 	f := s.filter
 	f.Since, f.Until = s.since.Time, s.until.Time
 	if len(args) > 0 {
 		f.Only = args
 	}
 	return f, nil
+}
+
+// errNoLetter is a letter that was named and is not there.
+var errNoLetter = errors.New("no such dead letter")
+
+// missing tells of the letters that args name and that are not there: a typing
+// mistake must not look like work done. It is an error if none of them is.
+func missing(cmd *cobra.Command, letters *consumer.DeadLetters, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	there := map[string]bool{}
+	err := letters.Each(cmd.Context(), consumer.DeadLetterFilter{Only: args}, func(l consumer.DeadLetter) error {
+		there[strconv.FormatInt(l.SequenceNumber, 10)], there[l.ActionID] = true, true
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var absent []string
+	for _, arg := range args {
+		if !there[strings.ToLower(arg)] {
+			absent = append(absent, arg)
+		}
+	}
+	if len(absent) == 0 {
+		return nil
+	}
+	err = fmt.Errorf("%w: %s; `actions show` tells where an action is", errNoLetter, strings.Join(absent, ", "))
+	if len(absent) < len(args) {
+		fmt.Fprintln(cmd.ErrOrStderr(), err)
+		return nil
+	}
+	return err
 }
 
 // any reports whether something was selected by hand.

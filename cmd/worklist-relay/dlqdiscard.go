@@ -31,6 +31,9 @@ func dlqDiscardCommand() *cobra.Command {
 			if !all && !chosen.any(args) {
 				return usage("dlq discard needs a selection: ids, a filter such as --older-than, or --all")
 			}
+			if err := missing(cmd, letters, args); err != nil {
+				return err
+			}
 			if !yes {
 				return wouldDiscard(cmd, letters, filter, asJSON)
 			}

@@ -54,13 +54,19 @@ func dlqExportCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := missing(cmd, letters, args[1:]); err != nil {
+				return err
+			}
 			out, done, err := exportTo(cmd, args[0])
 			if err != nil {
 				return err
 			}
 			n, unreadable, err := export(cmd, s, letters, filter, out, reveal)
 			if err := errors.Join(err, done()); err != nil {
-				return fmt.Errorf("%s were exported: %w", several(n, "dead letter"), err)
+				if n == 0 && args[0] != "-" {
+					err = errors.Join(err, os.Remove(args[0])) // it would stand in the way of the next try
+				}
+				return fmt.Errorf("%s exported, then: %w", several(n, "dead letter"), err)
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s exported\n", several(n, "dead letter"))
 			if unreadable > 0 {

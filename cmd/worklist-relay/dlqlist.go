@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -28,12 +27,14 @@ func dlqListCommand() *cobra.Command {
 			"line, newest first. A participant's details are masked; --reveal shows the bodies and\n" +
 			"writes into the audit that you did. Nothing is locked or changed.",
 		Args: cobra.NoArgs,
-		PreRunE: func(*cobra.Command, []string) error {
-			if limit < 1 {
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case limit < 1:
 				return usage("--limit must be above 0")
-			}
-			if reveal && !each {
+			case reveal && !each:
 				return usage("--reveal goes with --each")
+			case cmd.Flags().Changed("limit") && !each:
+				return usage("--limit goes with --each")
 			}
 			return nil
 		},
@@ -263,5 +264,3 @@ func dlqCountCommand() *cobra.Command {
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
-
-var errNoLetter = errors.New("no such dead letter")

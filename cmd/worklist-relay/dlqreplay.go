@@ -56,6 +56,9 @@ func dlqReplayCommand() *cobra.Command {
 					return err
 				}
 			}
+			if err := missing(cmd, letters, args); err != nil {
+				return err
+			}
 			if !yes {
 				return planReplay(cmd, letters, r, asJSON)
 			}

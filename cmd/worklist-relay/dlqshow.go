@@ -75,9 +75,9 @@ func printLetter(w io.Writer, l listed) {
 	if l.Action != nil {
 		status = string(l.Action.Status)
 	}
-	for _, line := range [][2]string{
+	lines := [][2]string{
 		{"action", orDash(&l.ActionID) + "  " + l.ActionType},
-		{"provider", l.ProviderID + ", setting " + orDash(l.SettingID)},
+		{"provider", orDash(&l.ProviderID) + ", setting " + orDash(l.SettingID)},
 		{"accession", orDash(&l.AccessionNumber)},
 		{"gateway", orDash(&l.Gateway)},
 		{"reason", l.Reason},
@@ -87,8 +87,14 @@ func printLetter(w io.Writer, l listed) {
 		{"enqueued", at(&l.EnqueuedAt)},
 		{"failed", at(&l.DeadLetteredAt)},
 		{"replays", strconv.Itoa(l.Replays)},
-		{"fault", orDash(&l.Fault)},
-	} {
+	}
+	if l.Fault != "" && l.Fault != l.Description {
+		lines = append(lines, [2]string{"fault", l.Fault})
+	}
+	if help := helps[consumer.Reason(l.Reason)]; help != "" {
+		lines = append(lines, [2]string{"to do", help})
+	}
+	for _, line := range lines {
 		fmt.Fprintln(w, hanging(fmt.Sprintf("%-11s", line[0]), line[1]))
 	}
 	var pretty bytes.Buffer

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -52,7 +53,7 @@ func eachLine(name string, in io.Reader, follows string, parse func(n int, line 
 		all++
 		fault(n+1, fmt.Errorf("longer than %d bytes", maxLine))
 	case err != nil:
-		return fmt.Errorf("read %s: %w", name, err)
+		return unread(name, err)
 	}
 	wrong := len(faults)
 	if wrong == 0 {
@@ -61,5 +62,14 @@ func eachLine(name string, in io.Reader, follows string, parse func(n int, line 
 	if wrong > maxFaultLines {
 		faults = append(faults[:maxFaultLines], fmt.Sprintf("... and %d more", wrong-maxFaultLines))
 	}
-	return fmt.Errorf("%s, %d of %d lines are wrong:\n  %s", follows, wrong, all, strings.Join(faults, "\n  "))
+	return fmt.Errorf("%s, %d of %s wrong:\n  %s", follows, wrong, several(all, "line"), strings.Join(faults, "\n  "))
+}
+
+// unread is the error of reading a file, which may name it already.
+func unread(name string, err error) error {
+	var known *fs.PathError
+	if errors.As(err, &known) {
+		err = known.Err
+	}
+	return fmt.Errorf("read %s: %w", name, err)
 }
