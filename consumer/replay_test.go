@@ -159,7 +159,7 @@ func TestReplayToManyGateways(t *testing.T) {
 // locked is left to them.
 func TestReplayAmongOthers(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, storetest.URL(t, "sqlite"))
+	w := newWorld(t, storetest.URL(t, "sqlite"), func(w *world, _ *relaytest.GatewayConfig) { w.lock = time.Minute })
 	w.addGateway("hull", relaytest.ModePersistent)
 	for range 20 {
 		w.died(newCreate().messageTo("york"))
@@ -170,9 +170,10 @@ func TestReplayAmongOthers(t *testing.T) {
 	defer dead.Close(context.Background())
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	taken, err := dead.ReceiveMessages(ctx, 10, nil) // five of either
-	if err != nil || len(taken) != 10 {
-		t.Fatalf("took %d, %v", len(taken), err)
+	for taken := 0; taken < 10; { // five of either
+		messages, err := dead.ReceiveMessages(ctx, 10-taken, nil)
+		w.must(err)
+		taken += len(messages)
 	}
 	w.run()
 	report := w.replay(consumer.Replay{Filter: consumer.DeadLetterFilter{ProviderID: "hull"}})

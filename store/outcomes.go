@@ -63,7 +63,7 @@ func (s *Store) OweOutcome(ctx context.Context, providerID, actionID string) err
 // that ended outside of a delivery, and of those that could not be told. Oldest first.
 func (s *Store) OutcomesOwed(ctx context.Context, limit int) ([]WorklistOutcome, error) {
 	owed := []WorklistOutcome{}
-	err := s.db.SelectContext(ctx, &owed, "SELECT "+strings.Join(outcomeColumns, ", ")+" FROM actions WHERE outcome_owed ORDER BY updated_at LIMIT $1", limit)
+	err := s.db.SelectContext(ctx, &owed, "SELECT "+strings.Join(outcomeColumns, ", ")+" FROM actions WHERE outcome_owed ORDER BY updated_at, action_id LIMIT $1", limit)
 	if err != nil {
 		return nil, fmt.Errorf("outcomes owed: %w", err)
 	}
