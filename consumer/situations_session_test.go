@@ -246,7 +246,7 @@ var sessionSituations = []situation{
 		w.consumer.Concurrency = 1
 		hull := w.addGateway("hull", "")
 		var many []action
-		for range 250 {
+		for range 150 {
 			many = append(many, newCreate())
 		}
 		w.enqueue(many...)
