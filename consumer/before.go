@@ -33,8 +33,11 @@ func (d *delivery) limit() time.Time {
 }
 
 // clinicDay is the midnight that begins the scheduled day at the clinic.
-func (d *delivery) clinicDay() time.Time {
-	day, err := time.ParseInLocation("20060102", d.in.scheduled, d.consumer.clinic())
+func (d *delivery) clinicDay() time.Time { return d.in.clinicDay(d.consumer.clinic()) }
+
+// clinicDay is the midnight at the clinic that begins a create's scheduled day.
+func (in incoming) clinicDay(clinic *time.Location) time.Time {
+	day, err := time.ParseInLocation("20060102", in.scheduled, clinic)
 	if err != nil {
 		panic("validated date does not parse: " + err.Error())
 	}

@@ -20,6 +20,7 @@ type DeadLetters struct {
 	Connect func() (*azservicebus.Client, error) // called for each connection, of which a method has at most two at a time; required
 	Queue   string                               // required
 	Store   *store.Store                         // migrated; required
+	Clinic  *time.Location                       // whose midnight ends the clinic day; nil: UTC
 	Now     func() time.Time                     // nil: time.Now
 }
 

@@ -15,10 +15,11 @@ const (
 	whyUnreadable    = "it cannot be read: look at it and remove it in the Azure portal (Service Bus Explorer, dead-letter queue)"
 	whyOtherProvider = "its action id is another provider's: the producer has to send it under an id of its own"
 	whyOtherContent  = "its action id was used for other content: the producer has to send it under an id of its own"
-	whyConfirmed     = "its action is confirmed: discard it"
+	whyConfirmed     = "its action is confirmed: `dlq discard` it"
 	whyClaimed       = "its action is being worked on: try again in a few minutes"
 	whyMayHave       = "it may have arrived with the content it had: a new action with a new id and accession number is needed"
-	whyNoRelay       = "no relay for this provider and setting: relays add"
+	whyNoRelay       = "no relay for this provider and setting: mend it with `relays add`"
+	whyLate          = "its clinic day is past, so it would only expire again: `dlq discard` it"
 	whyChanged       = "its action or its relay was changed since the replay began: start again"
 	whySettingLost   = "its setting_id cannot be read: name its provider and setting with the mended content"
 	whyNoProvider    = "it names no provider: name its provider and setting with the mended content"
@@ -62,6 +63,9 @@ func (p *replaying) judge(ctx context.Context, l *letter) (judgement, error) {
 	if err != nil || why != "" {
 		return refusal(why), err
 	}
+	if !j.forced && p.late(j.content) {
+		return refusal(whyLate), nil
+	}
 	j.route = p.relays[routeKey{j.content.providerID, value(j.content.settingID)}]
 	switch held, is := p.held[j.route]; {
 	case j.route == "":
@@ -71,6 +75,17 @@ func (p *replaying) judge(ctx context.Context, l *letter) (judgement, error) {
 	}
 	j.verdict = ReplaySend
 	return j, nil
+}
+
+// late reports whether a create is of no use any more: an item that comes after
+// its clinic day is of no use to anybody, and a canary that expires would keep
+// its whole route from following.
+func (p *replaying) late(in incoming) bool {
+	clinic := p.Clinic
+	if clinic == nil {
+		clinic = time.UTC
+	}
+	return in.create && !p.now().Before(in.clinicDay(clinic).AddDate(0, 0, 1))
 }
 
 // leftover reports whether the letter's copy is known to have been sent by a

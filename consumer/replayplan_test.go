@@ -89,7 +89,10 @@ var planned = []judged{
 	{"an older and a later one", "refused/send", "a later dead letter", func(w *world, _ map[string]consumer.Mended) {
 		w.died(w.failed().message())
 	}},
-	{"no relay", "refused", "relays add", func(w *world, _ map[string]consumer.Mended) { w.died(newCreate().messageTo("bath")) }},
+	{"no relay", "refused", "`relays add`", func(w *world, _ map[string]consumer.Mended) { w.died(newCreate().messageTo("bath")) }},
+	{"of yesterday", "refused", "its clinic day is past", func(w *world, _ map[string]consumer.Mended) {
+		w.died(newCreate().with("parameters.worklist_item.scheduled.date", "20200506").message())
+	}},
 	{"held back", "refused", "held back by ada (ticket 42)", func(w *world, _ map[string]consumer.Mended) { w.died(newCreate().messageTo("york")) }},
 	{"unreadable", "refused", "portal", func(w *world, _ map[string]consumer.Mended) {
 		w.send(newCreate().message())

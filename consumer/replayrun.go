@@ -179,7 +179,7 @@ func (p *replaying) finish(cutShort bool) ReplayReport {
 		switch left := r.Selected - r.Sent; {
 		case left == 0 || r.Why != "":
 		case cutShort:
-			r.Why = "the replay ended before"
+			r.Why = "stopped before the rest"
 		default:
 			r.Why = fmt.Sprintf("%d changed since the replay began: see what was refused", left)
 		}

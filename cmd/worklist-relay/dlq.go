@@ -30,7 +30,7 @@ func withQueue(run func(cmd *cobra.Command, args []string, s *store.Store, lette
 		if err != nil {
 			return err
 		}
-		err = run(cmd, args, s, &consumer.DeadLetters{Connect: c.connect, Queue: c.ServiceBusQueue, Store: s})
+		err = run(cmd, args, s, &consumer.DeadLetters{Connect: c.connect, Queue: c.ServiceBusQueue, Store: s, Clinic: c.clinic})
 		var known failure
 		if err != nil && !errors.As(err, &known) {
 			err = errors.New(plainly(err))

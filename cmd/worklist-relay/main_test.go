@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -48,7 +49,10 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
 			broker, err := servicebustest.NewServer(servicebustest.Config{
-				HTTPAddr: "127.0.0.1:0", Queues: []servicebustest.Queue{{Name: "worklist-commands"}, {Name: "worklist-outcomes"}}, KeyName: "test", Key: leaktest.BrokerKey,
+				HTTPAddr: "127.0.0.1:0", Queues: []servicebustest.Queue{
+					// A short lock, since what was on its way to a program that stops comes again when it has run out.
+					{Name: "worklist-commands", LockDuration: 10 * time.Second}, {Name: "worklist-outcomes"},
+				}, KeyName: "test", Key: leaktest.BrokerKey,
 			})
 			if err != nil {
 				return err

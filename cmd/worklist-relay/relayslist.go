@@ -28,7 +28,7 @@ func relaysListCommand() *cobra.Command {
 			"setting leads to which of them, with what credential.\n\n" +
 			"  BREAKER   open: it cannot be reached, its actions wait while echoes are sent\n" +
 			"  LIFE      how long ago it gave a sign of life last\n" +
-			"  FAILED    how long ago an attempt at it failed last, and in which phase\n" +
+			"  FAILED    how long ago it could not be reached last, and in which phase\n" +
 			"  WAITS     actions that wait for it\n" +
 			"  OK        share of the attempts of the last hour that were confirmed\n" +
 			"  P50, P99  median and 99th percentile of the time to the ack, in that hour\n\n" +
