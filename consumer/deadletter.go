@@ -40,7 +40,7 @@ type DeadLetter struct {
 	// Gateway is the hybrid connection ("namespace/path", lower case) at which
 	// the action was tried last, else Route. Route is where its provider and
 	// setting lead now; "": nowhere.
-	Gateway string `json:"gateway"`
+	Gateway string `json:"relay"`
 	Route   string `json:"route"`
 	Phase   string `json:"phase"` // of the action's latest failure; "": none is known
 

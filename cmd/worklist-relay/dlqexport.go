@@ -25,7 +25,7 @@ type exported struct {
 	SettingID      *string         `json:"setting_id"`
 	Reason         string          `json:"reason"`
 	Description    string          `json:"description"`
-	Gateway        string          `json:"gateway"`
+	Gateway        string          `json:"relay"`
 	Phase          string          `json:"phase"`
 	EnqueuedAt     time.Time       `json:"enqueued_at"`
 	DeadLetteredAt time.Time       `json:"dead_lettered_at"`

@@ -69,7 +69,7 @@ func dlqListCommand() *cobra.Command {
 // letterGroup is dead letters that failed alike.
 type letterGroup struct {
 	Reason  string    `json:"reason"`
-	Gateway string    `json:"gateway"` // "namespace/path"; "" not known
+	Gateway string    `json:"relay"` // "namespace/path"; "" not known
 	Phase   string    `json:"phase"`
 	Count   int       `json:"count"`
 	Oldest  time.Time `json:"oldest"`
