@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/worklist-relay/worklist-relay/relay"
 	"github.com/worklist-relay/worklist-relay/store"
 )
 
@@ -60,9 +61,12 @@ func resolved(a store.Action, audit []store.AuditEntry) bool {
 	})
 }
 
-// failureOf is what went wrong last, with its phase.
+// failureOf is what went wrong last, with its phase. Where that says it all, the
+// words are left to the timeline: the summary is to fit one line.
 func failureOf(a store.Action) string {
 	switch {
+	case a.LastPhase != nil && *a.LastPhase != string(relay.PhaseAckError) && ofTheWire(orEmpty(a.LastError)):
+		return ": " + *a.LastPhase
 	case a.LastPhase != nil && strings.Contains(orEmpty(a.LastError), *a.LastPhase+": "):
 		return ": " + *a.LastError
 	case a.LastPhase != nil && a.LastError != nil:
@@ -71,6 +75,16 @@ func failureOf(a store.Action) string {
 		return ": " + cmp.Or(orEmpty(a.LastPhase), orEmpty(a.LastError))
 	}
 	return ""
+}
+
+// ofTheWire reports whether an error says in other words what its phase does.
+func ofTheWire(text string) bool {
+	for _, verb := range []string{"connect ", "exchange ", "last phase "} {
+		if strings.HasPrefix(text, verb) {
+			return true
+		}
+	}
+	return false
 }
 
 // nextTry is when and how an open action is to move.
