@@ -205,7 +205,8 @@ func (w *gateway) merge(row store.Health) {
 		*b = theirs
 		w.tell()
 	case b.Open() && theirs.Open():
-		if theirs.NextProbe.After(b.NextProbe) || theirs.LastFailure.After(b.LastFailure) {
+		// With nothing to tell SQL it knows better, also that a probe was given back.
+		if !w.unsaved || theirs.NextProbe.After(b.NextProbe) || theirs.LastFailure.After(b.LastFailure) {
 			b.NextProbe, b.Probes, b.LastFailure = theirs.NextProbe, theirs.Probes, later(theirs.LastFailure, b.LastFailure)
 		}
 	case b.Open():

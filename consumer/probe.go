@@ -90,6 +90,8 @@ func (w *gateway) echo(ctx context.Context) {
 	w.mu.Unlock()
 	timings, err := c.Relay.Echo(ctx, r.hybridConnection, r.tokens)
 	if ctx.Err() != nil {
+		w.giveProbeBack()
+		w.save(ctx)
 		return
 	}
 	// Whoever sends next may be another replica, and must find the gateway free.
@@ -100,6 +102,16 @@ func (w *gateway) echo(ctx context.Context) {
 	w.learn(err)
 	w.afterEcho()
 	w.save(ctx)
+}
+
+// giveProbeBack lets whoever comes next probe at once: this one was cut short by
+// the end of the service, and in SQL the next is as far off as an echo may take.
+func (w *gateway) giveProbeBack() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.breaker.Open() {
+		w.breaker.NextProbe, w.unsaved = w.of.consumer.now(), true
+	}
 }
 
 // afterEcho sets the next probe where the echo did not: one that was cut off says
