@@ -1,10 +1,7 @@
 package consumer_test
 
 import (
-	"flag"
-	"runtime"
 	"slices"
-	"strconv"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -12,17 +9,7 @@ import (
 	"github.com/worklist-relay/worklist-relay/store/storetest"
 )
 
-// TestMain has more tests at once than there are processors: most of the time
-// they wait, for a lock to run out or a retry to come due.
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		if err := parallel.Value.Set(strconv.Itoa(2 * runtime.GOMAXPROCS(0))); err != nil {
-			panic(err)
-		}
-	}
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // situation is one thing that happens, and the test of its one right result.
 type situation struct {
