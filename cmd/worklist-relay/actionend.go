@@ -50,11 +50,14 @@ func actionsResolveCommand() *cobra.Command {
 	return cmd
 }
 
-// removeLetters completes the dead letters of an action that has ended.
+// removeLetters completes the dead letters of an action that has ended. One that
+// is a conflict has other content under the same id, which nobody has judged.
 func removeLetters(cmd *cobra.Command, letters *consumer.DeadLetters, a store.Action) error {
 	var sequences []int64
 	err := letters.Each(cmd.Context(), consumer.DeadLetterFilter{ActionID: a.ActionID, ProviderID: a.ProviderID}, func(l consumer.DeadLetter) error {
-		sequences = append(sequences, l.SequenceNumber)
+		if l.Reason != string(consumer.ReasonActionConflict) {
+			sequences = append(sequences, l.SequenceNumber)
+		}
 		return nil
 	})
 	if err != nil || len(sequences) == 0 {

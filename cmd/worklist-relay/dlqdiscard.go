@@ -19,7 +19,7 @@ func dlqDiscardCommand() *cobra.Command {
 		Short: "Remove dead letters for good",
 		Long: "discard removes dead letters. It is a dry run unless --yes. What is removed can not be\n" +
 			"replayed; the action stays failed in SQL, and the audit keeps your name and the reason.\n" +
-			"Dead letters hold participants' details, and nothing else ever removes them:\n\n" +
+			"Dead letters hold participants' details, and nothing removes old ones by itself:\n\n" +
 			"  worklist-relay dlq discard --older-than 2160h --reason-why 'kept 90 days' --yes\n\n" +
 			"Exit codes: 0 done, 4 something was left; others as always.",
 		Args: cobra.ArbitraryArgs,
