@@ -114,7 +114,7 @@ func (s *Store) PutRelays(ctx context.Context, relays []Relay, replace bool, by 
 				added++
 			case err != nil:
 				return err
-			case known.same(r):
+			case known.Same(r):
 				continue
 			case !replace:
 				return fmt.Errorf("relay of %s: %w", route(r.ProviderID, r.SettingID), ErrRelayExists)
@@ -137,8 +137,8 @@ func (s *Store) PutRelays(ctx context.Context, relays []Relay, replace bool, by 
 	return added, changed, nil
 }
 
-// same reports whether r leads where other does, with the same credential.
-func (r Relay) same(other Relay) bool {
+// Same reports whether r leads where other does, with the same credential.
+func (r Relay) Same(other Relay) bool {
 	return r.Name() == other.Name() && orEmpty(r.KeyName) == orEmpty(other.KeyName) && orEmpty(r.KeyVariable) == orEmpty(other.KeyVariable)
 }
 

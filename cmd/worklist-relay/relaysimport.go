@@ -101,7 +101,7 @@ func importRelays(cmd *cobra.Command, s *store.Store, relays []store.Relay, repl
 			added++
 		case err != nil:
 			return 0, 0, err
-		case sameRelay(known, r):
+		case known.Same(r):
 		case !replace:
 			return 0, 0, fmt.Errorf("relay of provider %s, setting %s: %w", r.ProviderID, orDash(r.SettingID), store.ErrRelayExists)
 		default:
@@ -109,10 +109,6 @@ func importRelays(cmd *cobra.Command, s *store.Store, relays []store.Relay, repl
 		}
 	}
 	return added, changed, nil
-}
-
-func sameRelay(a, b store.Relay) bool {
-	return a.Name() == b.Name() && orDash(a.KeyName) == orDash(b.KeyName) && orDash(a.KeyVariable) == orDash(b.KeyVariable)
 }
 
 // readRelays reads and checks all lines, and reports every fault by its line
