@@ -92,6 +92,10 @@ type Consumer struct {
 	// is made anew. 0: 10 min.
 	Watchdog time.Duration
 
+	// StuckAfter is how long a loop of Run may not turn before [Consumer.Alive]
+	// says so. 0: 10 min, or three times the slowest delivery.
+	StuckAfter time.Duration
+
 	Clinic *time.Location // whose midnight ends the clinic day; nil: UTC
 
 	// ReleaseAt holds a create back until this time of its scheduled day (a
@@ -112,8 +116,11 @@ type Consumer struct {
 	turns    turns
 	heard    heard
 
-	receiving atomic.Bool // the broker answers on the links of this moment
-	storeAway atomic.Bool // the database did not answer; receiving pauses
+	turning, telling pulse // of the loop that receives, and the one that tells outcomes
+
+	unheard   atomic.Pointer[error] // why nothing is received at the moment; nil: not known
+	receiving atomic.Bool           // the broker answers on the links of this moment
+	storeAway atomic.Bool           // the database did not answer; receiving pauses
 	told      tellOnce
 
 	panics, unreadable atomic.Int64 // messages that handling panicked on, and that the SDK did
@@ -142,8 +149,10 @@ func (c *Consumer) Run(ctx context.Context) error {
 	defer stop()
 	c.gateways.start(probing, c)
 	defer c.startTelling(ctx)()
+	defer c.turning.ended()
 	backoff := firstBackoff
 	for ctx.Err() == nil {
+		c.turned()
 		began := c.now()
 		err := c.consume(ctx)
 		c.receiving.Store(false)
@@ -153,7 +162,9 @@ func (c *Consumer) Run(ctx context.Context) error {
 		if c.now().Sub(began) > lastBackoff {
 			backoff = firstBackoff
 		}
-		c.log().Warn("queue not available, trying again", "queue", c.Queue, "error", explained(err), "in", backoff.String())
+		err = explained(err)
+		c.unheard.Store(&err)
+		c.log().Warn("queue not available, trying again", "queue", c.Queue, "error", err, "in", backoff.String())
 		pause(ctx, backoff)
 		backoff = min(2*backoff, lastBackoff)
 	}
@@ -167,18 +178,6 @@ func explained(err error) error {
 		return fmt.Errorf("the queue and this service do not agree whether it requires sessions: %w", err)
 	}
 	return err
-}
-
-// Ready reports what keeps actions from flowing: nil, or an error naming the
-// dependency. It is safe for concurrent use.
-func (c *Consumer) Ready() error {
-	switch {
-	case c.storeAway.Load():
-		return errors.New("database: not answering")
-	case !c.receiving.Load():
-		return fmt.Errorf("queue %s: not receiving", c.Queue)
-	}
-	return nil
 }
 
 // consume receives on one client until the broker ends it or ctx does, and

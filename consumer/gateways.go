@@ -30,6 +30,8 @@ type gateways struct {
 }
 
 func (g *gateways) start(probing context.Context, c *Consumer) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.consumer, g.probing, g.known = c, probing, make(map[string]*gateway)
 }
 

@@ -55,6 +55,7 @@ func (c *Consumer) take(from settler, lock renewable, m *azservicebus.ReceivedMe
 }
 
 func (d *delivery) handle(ctx context.Context) {
+	defer d.consumer.turned() // whoever waits for a slot, or for the rest of a client's work, gets on
 	defer d.pass()
 	defer d.survive()
 	if d.panicked != nil {

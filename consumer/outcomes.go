@@ -183,9 +183,12 @@ func (c *Consumer) startTelling(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() {
+		defer c.telling.ended()
 		for ctx.Err() == nil {
 			_ = c.tellOwed(ctx) // logged where it matters, and tried again
-			pause(ctx, orDefault(c.TellOwed, time.Minute))
+			every := orDefault(c.TellOwed, time.Minute)
+			c.telling.promise(c.now().Add(every + c.stuckAfter()))
+			pause(ctx, every)
 		}
 	})
 	return func() {
@@ -198,6 +201,7 @@ func (c *Consumer) startTelling(ctx context.Context) (stop func()) {
 // cannot be told.
 func (c *Consumer) tellOwed(ctx context.Context) error {
 	for range owedPages {
+		c.telling.promise(c.now().Add(c.stuckAfter()))
 		reading, cancel := context.WithTimeout(ctx, storeLimit)
 		owed, err := c.Store.OutcomesOwed(reading, owedPage)
 		cancel()

@@ -35,6 +35,7 @@ func (c *Consumer) consumePlain(ctx context.Context, client *azservicebus.Client
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for {
+		c.turned()
 		// A slot before a message: no lock runs down in a local buffer.
 		free := takeSlots(ctx, slots)
 		if free == 0 {

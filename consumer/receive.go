@@ -64,6 +64,7 @@ func (c *Consumer) receive(ctx context.Context, from receiver, most int, wait ti
 // spent in a moment.
 func (c *Consumer) awaitStore(ctx context.Context) (wasAway bool, err error) {
 	for c.storeAway.Load() {
+		c.turned()
 		wasAway = true
 		asking, cancel := context.WithTimeout(ctx, storeLimit)
 		err := c.Store.Writable(asking)

@@ -28,6 +28,8 @@ type Reconciler struct {
 	DryRun        bool             // change nothing
 	Log           *slog.Logger     // nil: slog.Default
 	Now           func() time.Time // nil: time.Now
+
+	turning pulse
 }
 
 // brokersAccount signs what is done for a dead letter of the broker's.
@@ -48,6 +50,7 @@ func (r *Reconciler) Reconcile(ctx context.Context) (Reconciliation, error) {
 	}
 	defer letters.close()
 	look := func(page []*azservicebus.ReceivedMessage) error {
+		r.turned(0)
 		for _, m := range page {
 			if err := r.look(ctx, m, &found); err != nil {
 				return err
@@ -158,11 +161,14 @@ func (r *Reconciler) findStranded(ctx context.Context, found *Reconciliation) er
 // them: when a service starts, its queue has yet to move. It outlives every
 // outage, and logs a line when something was found or could not be looked at.
 func (r *Reconciler) Run(ctx context.Context, every time.Duration) {
+	defer r.turning.ended()
 	for {
+		r.turned(every)
 		pause(ctx, every)
 		if ctx.Err() != nil {
 			return
 		}
+		r.turned(0)
 		found, err := r.Reconcile(ctx)
 		if found.Found() { // also by a look that was cut short
 			r.log().Warn("reconciled: an operator should look", found.attributes(r.Queue)...)
@@ -172,6 +178,16 @@ func (r *Reconciler) Run(ctx context.Context, every time.Duration) {
 		}
 	}
 }
+
+// reconcileStuck is far beyond what one page of the dead-letter queue takes.
+const reconcileStuck = 10 * time.Minute
+
+func (r *Reconciler) turned(wait time.Duration) {
+	r.turning.promise(r.now().Add(wait + reconcileStuck))
+}
+
+// Alive reports whether Run still turns, as [Consumer.Alive] does.
+func (r *Reconciler) Alive() error { return r.turning.check("reconciling", r.now()) }
 
 func (r *Reconciler) strandedAfter() time.Duration {
 	if r.StrandedAfter == 0 {

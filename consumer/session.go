@@ -101,6 +101,7 @@ func (s *session) next(ctx context.Context) *azservicebus.ReceivedMessage {
 	c := s.consumer
 	linger := time.Now().Add(orDefault(c.Relay.IdleTimeout, 5*time.Second))
 	for ctx.Err() == nil && s.fresh(ctx) {
+		c.turned()
 		look := emptyLook
 		if s.all.crowded.Load() {
 			look = crowdedLook
@@ -178,6 +179,7 @@ func (s *session) keep(ctx context.Context) bool {
 	until := c.now().Add(c.keepSession())
 	away := true
 	for away && c.now().Before(until) && held.working.Err() == nil {
+		c.turned()
 		look, cancel := context.WithTimeout(held.working, keepLook)
 		select {
 		case <-s.gateway.awaitProbe():

@@ -68,6 +68,7 @@ func (c *Consumer) consumeSessions(ctx context.Context, client *azservicebus.Cli
 	defer cancel()
 	wait := firstAccept
 	for {
+		c.turned()
 		// A slot before a session: what is accepted is worked on at once.
 		if !all.slot(ctx) {
 			return ctx.Err()

@@ -28,7 +28,7 @@ type config struct {
 	ServiceBusAdminURL         string        `env:"SERVICEBUS_ADMIN_URL" doc:"http://HOST:PORT of an emulator on loopback, for counts of the queue; unset: https of the namespace"`
 	DatabaseURL                string        `env:"DATABASE_URL" doc:"postgres://... or sqlite:FILE; required by all but enqueue"`
 	AzureClientID              string        `env:"AZURE_CLIENT_ID" doc:"client id of the managed identity; unset: the developer's own login"`
-	HTTPAddr                   string        `env:"HTTP_ADDR" doc:"host:port for /livez and /readyz; unset: none"`
+	HTTPAddr                   string        `env:"HTTP_ADDR" doc:"host:port for /livez, /readyz and /healthz/startup; unset: none"`
 	Concurrency                int           `env:"CONCURRENCY" envDefault:"16" doc:"actions in hand at once, 1 to 1000; with sessions, gateways served at once"`
 	ConnectTimeout             time.Duration `env:"CONNECT_TIMEOUT" envDefault:"10s" doc:"name lookup and TCP connect to the relay"`
 	TLSTimeout                 time.Duration `env:"TLS_TIMEOUT" envDefault:"10s" doc:"TLS handshake with the relay"`

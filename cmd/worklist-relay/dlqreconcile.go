@@ -170,16 +170,12 @@ func (c config) reconciler(s *store.Store, log *slog.Logger) (*consumer.Reconcil
 
 // startReconciling reconciles every RECONCILE_INTERVAL until stop is called,
 // which waits for it.
-func (c config) startReconciling(ctx context.Context, s *store.Store, log *slog.Logger) (stop func(), err error) {
-	r, err := c.reconciler(s, log)
-	if err != nil {
-		return nil, err
-	}
+func (c config) startReconciling(ctx context.Context, r *consumer.Reconciler) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { r.Run(ctx, c.ReconcileInterval) })
 	return func() {
 		cancel()
 		running.Wait()
-	}, nil
+	}
 }

@@ -49,13 +49,14 @@ func (c config) run(cmd *cobra.Command, migrate bool) error {
 	if err != nil {
 		return failure{exitConfig, err}
 	}
-	var ready readiness
-	healthAddr, stopHealth, err := serveHealth(c.HTTPAddr, ready.check)
+	var health health
+	httpAddr, stopHTTP, err := serveHTTP(c.HTTPAddr, health.handler())
 	if err != nil {
 		return failure{exitConfig, err}
 	}
-	defer stopHealth()
-	outcomes, err := c.awaitStore(ctx, migrate, log)
+	defer stopHTTP()
+	context.AfterFunc(ctx, health.stopping)
+	outcomes, err := c.awaitStore(ctx, migrate, log, &health)
 	if ctx.Err() != nil {
 		return nil // nothing was begun
 	}
@@ -75,13 +76,13 @@ func (c config) run(cmd *cobra.Command, migrate bool) error {
 		Breaker: relay.BreakerPolicy{Span: c.BreakerSpan, Probes: delays(c.ProbeDelays)},
 		Clinic:  c.clinic, ReleaseAt: c.releaseAt, ClaimLease: c.ClaimLease, Log: log,
 	}
-	ready.use(service.Ready)
-	stopReconciling, err := c.startReconciling(ctx, outcomes, log)
+	reconciler, err := c.reconciler(outcomes, log)
 	if err != nil {
 		return err
 	}
-	defer stopReconciling()
-	log.Info("running", "version", programVersion(), "queue", c.ServiceBusQueue, "sessions", c.ServiceBusSessions, "database", outcomes.Dialect(), "concurrency", c.Concurrency, "http_addr", healthAddr)
+	defer c.startReconciling(ctx, reconciler)()
+	health.running(service.Dependencies, service.Alive, reconciler.Alive)
+	log.Info("running", "version", programVersion(), "queue", c.ServiceBusQueue, "sessions", c.ServiceBusSessions, "database", outcomes.Dialect(), "concurrency", c.Concurrency, "http_addr", httpAddr)
 	defer log.Info("stopped")
 	return c.serve(ctx, service, gateways)
 }
@@ -133,7 +134,8 @@ const (
 // awaitStore opens the database with the schema of this program. A server that
 // is away, or does not let us in yet, is waited for: a restart would not bring it
 // back, and roles take minutes to work. What cannot mend itself is an error.
-func (c config) awaitStore(ctx context.Context, migrate bool, log *slog.Logger) (*store.Store, error) {
+func (c config) awaitStore(ctx context.Context, migrate bool, log *slog.Logger, health *health) (*store.Store, error) {
+	health.waiting("database", errors.New("not asked yet"))
 	for wait := storeRetry; ; wait = min(2*wait, storeRetryMost) {
 		outcomes, err := store.Open(ctx, c.DatabaseURL)
 		if err == nil {
@@ -145,6 +147,7 @@ func (c config) awaitStore(ctx context.Context, migrate bool, log *slog.Logger) 
 		if !store.Unavailable(err) || strings.HasPrefix(c.DatabaseURL, "sqlite:") {
 			return nil, err
 		}
+		health.waiting("database", err)
 		log.Warn("database not available, trying again", "error", err, "in", wait.String())
 		select {
 		case <-time.After(wait):

@@ -28,6 +28,9 @@ var startingSituations = []situation{
 		if got := s.status("/readyz"); got != http.StatusServiceUnavailable {
 			t.Errorf("/readyz answers %d", got)
 		}
+		if got := s.status("/healthz/startup"); got != http.StatusOK {
+			t.Errorf("/healthz/startup answers %d: it would be restarted, and wait from the beginning", got)
+		}
 		id := s.enqueue("leeds")
 		startProxyAt(t, away.Host, real.Host)
 		s.until("it is ready", func() bool { return s.status("/readyz") == http.StatusOK })
