@@ -65,7 +65,7 @@ var (
 )
 
 // Unavailable reports whether err comes from a database that is away, full,
-// overloaded or locked, or from a deadline: the same call may succeed later,
+// overloaded or locked, from a password that [WithPassword] could not get, or from a deadline: the same call may succeed later,
 // and the caller knows nothing about whether it took effect. A cancelled
 // context is not counted.
 func Unavailable(err error) bool {
@@ -78,8 +78,9 @@ func Unavailable(err error) bool {
 	if errors.Is(err, context.Canceled) {
 		return false
 	}
-	_, network := errors.AsType[net.Error](err) // a deadline is one too
-	return network ||
+	_, password := errors.AsType[noPassword](err) // a new identity takes minutes to get its tokens
+	_, network := errors.AsType[net.Error](err)   // a deadline is one too
+	return password || network ||
 		errors.Is(err, driver.ErrBadConn) ||
 		errors.Is(err, sql.ErrConnDone) ||
 		errors.Is(err, io.EOF) ||

@@ -5,11 +5,12 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 	"io/fs"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,26 +29,24 @@ type dialect struct {
 }
 
 func openURL(url string, o options) (*sqlx.DB, dialect, error) {
-	scheme, rest, _ := strings.Cut(url, ":")
-	switch scheme {
-	case "postgres", "postgresql":
+	if isPostgres(url) {
 		return openPostgres(url, o)
-	case "sqlite":
-		return openSQLite(rest)
+	}
+	if file, ok := strings.CutPrefix(url, "sqlite:"); ok {
+		return openSQLite(file)
 	}
 	return nil, dialect{}, errors.New("a database URL begins with postgres:// or postgresql://, or is sqlite:FILE")
 }
 
-// openPostgres says nothing of a URL that does not parse: an unescaped
-// character in a password makes a parser quote the password's pieces.
+func isPostgres(url string) bool {
+	scheme, _, _ := strings.Cut(url, ":")
+	return scheme == "postgres" || scheme == "postgresql"
+}
+
 func openPostgres(text string, o options) (*sqlx.DB, dialect, error) {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.Fragment != "" || strings.Contains(u.Host+u.Path, "@") {
-		return nil, dialect{}, errors.New("the URL does not parse; write special characters of the password as %XX")
-	}
-	cfg, err := pq.NewConfig(text)
+	u, cfg, err := parsePostgres(text, o.password != nil)
 	if err != nil {
-		return nil, dialect{}, errors.New("the URL has a parameter that the driver does not accept")
+		return nil, dialect{}, err
 	}
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = openTimeout
@@ -67,6 +66,51 @@ func openPostgres(text string, o options) (*sqlx.DB, dialect, error) {
 	}, nil
 }
 
+// parsePostgres says nothing of a URL that does not parse: an unescaped
+// character in a password makes a parser quote the password's pieces.
+func parsePostgres(text string, asksPassword bool) (*url.URL, pq.Config, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Fragment != "" || strings.Contains(u.Host+u.Path, "@") {
+		return nil, pq.Config{}, errors.New("the URL does not parse; write special characters of the password as %XX")
+	}
+	cfg, err := pq.NewConfig(text)
+	if err != nil {
+		return nil, pq.Config{}, errors.New("the URL has a parameter that the driver does not accept")
+	}
+	if asksPassword {
+		err = takesPassword(u, cfg)
+	}
+	return u, cfg, err
+}
+
+// takesPassword says what keeps a password that is asked for from being sent to
+// a server: such a one lets its reader in elsewhere too.
+func takesPassword(u *url.URL, cfg pq.Config) error {
+	var faults []error
+	if _, has := u.User.Password(); has || u.Query().Has("password") {
+		faults = append(faults, errors.New("the URL holds a password, and a token is to be the password: leave one out"))
+	}
+	if u.User.Username() == "" {
+		faults = append(faults, errors.New("the URL names no role: give postgres://ROLE@HOST/..."))
+	}
+	if cfg.SSLMode != pq.SSLModeVerifyFull && !onLoopback(cfg) {
+		faults = append(faults, errors.New("a token is sent only to a server whose name is verified: give sslmode=verify-full"))
+	}
+	return errors.Join(faults...)
+}
+
+// onLoopback reports whether nothing that is sent leaves this machine.
+func onLoopback(cfg pq.Config) bool {
+	hosts := append([]pq.ConfigMultihost{{Host: cfg.Host, Hostaddr: cfg.Hostaddr}}, cfg.Multi...)
+	return !slices.ContainsFunc(hosts, func(h pq.ConfigMultihost) bool {
+		if h.Hostaddr.IsValid() { // is dialled, whatever the host is called
+			return !h.Hostaddr.IsLoopback()
+		}
+		address, _ := netip.ParseAddr(strings.Trim(h.Host, "[]"))
+		return h.Host != "localhost" && !address.IsLoopback()
+	})
+}
+
 // connector dials PostgreSQL with a password that may change between dials.
 type connector struct {
 	cfg      pq.Config
@@ -76,9 +120,11 @@ type connector struct {
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	cfg := c.cfg
 	if c.password != nil {
-		password, err := c.password(ctx)
+		asking, cancel := context.WithTimeout(ctx, openTimeout) // the caller's may have no end
+		password, err := c.password(asking)
+		cancel()
 		if err != nil {
-			return nil, fmt.Errorf("database password: %w", err)
+			return nil, noPassword{err}
 		}
 		cfg.Password = password
 	}
@@ -92,6 +138,12 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	return dial.Connect(ctx)
 }
+
+// noPassword is why there is no password to connect with.
+type noPassword struct{ cause error }
+
+func (e noPassword) Error() string { return "database password: " + e.cause.Error() }
+func (e noPassword) Unwrap() error { return e.cause }
 
 func (c connector) Driver() driver.Driver { return &pq.Driver{} }
 

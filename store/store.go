@@ -56,11 +56,12 @@ func WithClock(now func() time.Time) Option {
 	return func(o *options) { o.clock = now }
 }
 
-// WithPassword asks for the password anew at each connection to PostgreSQL,
-// instead of taking it from the URL. It serves servers whose password is a
-// short-lived Entra ID token. SQLite ignores it. The function must be safe for
-// concurrent use; its errors are returned to the caller that needed the
-// connection and must not hold the password.
+// WithPassword asks for the password anew at each connection to PostgreSQL, for
+// at most ten seconds. It serves servers whose password is a short-lived Entra ID
+// token, so the URL must name a role and no password, and must have
+// sslmode=verify-full unless the server is on loopback. SQLite ignores it. The
+// function must be safe for concurrent use; its errors are returned to the caller
+// that needed the connection, are [Unavailable], and must not hold the password.
 func WithPassword(password func(context.Context) (string, error)) Option {
 	return func(o *options) { o.password = password }
 }
@@ -91,6 +92,16 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", dialect.where, err), s.Close())
 	}
 	return s, nil
+}
+
+// TakesPassword says what keeps Open from using a URL together with
+// [WithPassword], each fault on a line of its own; nil: nothing does.
+func TakesPassword(url string) error {
+	if !isPostgres(url) {
+		return errors.New("only a postgres:// URL goes with a token as the password")
+	}
+	_, _, err := parsePostgres(url, true)
+	return err
 }
 
 // Close closes the database's connections, waiting for queries that run.

@@ -134,8 +134,67 @@ func TestWithPassword(t *testing.T) {
 	}
 	denied := errors.New("no token today")
 	_, err := store.Open(ctx, address, store.WithPassword(func(context.Context) (string, error) { return "", denied }))
-	if !errors.Is(err, denied) {
+	if !errors.Is(err, denied) || !store.Unavailable(err) {
 		t.Error(err)
+	}
+	_, err = store.Open(ctx, address, store.WithPassword(func(asking context.Context) (string, error) {
+		if _, bounded := asking.Deadline(); !bounded {
+			t.Error("the request for a password has no end")
+		}
+		return "", context.Canceled
+	}))
+	if !errors.Is(err, context.Canceled) || store.Unavailable(err) {
+		t.Error("cancelled:", err)
+	}
+}
+
+func TestTakesPassword(t *testing.T) {
+	const verified, password, role = "sslmode=verify-full", "holds a password", "names no role"
+	for _, test := range []struct {
+		url    string
+		faults []string
+	}{
+		{"postgres://relay@db.example.org/x?sslmode=verify-full", nil},
+		{"postgresql://relay@db.example.org:6432/x?sslmode=verify-full", nil},
+		{"postgres://relay@127.0.0.1:6432/x?sslmode=disable", nil},
+		{"postgres://relay@localhost/x?sslmode=require", nil},
+		{"postgres://relay@[::1]/x?sslmode=disable", nil},
+		{"postgres://relay@db.example.org/x", []string{verified}},
+		{"postgres://relay@db.example.org/x?sslmode=verify-ca", []string{verified}},
+		{"postgres://relay@db.example.org/x?sslmode=require", []string{verified}},
+		{"postgres://relay@db.example.org/x?sslmode=disable", []string{verified}},
+		{"postgres://relay@127.0.0.1/x?sslmode=disable&host=db.example.org", []string{verified}},
+		{"postgres://relay@127.0.0.1/x?sslmode=disable&hostaddr=192.0.2.1", []string{verified}},
+		{"postgres://relay@localhost,db.example.org/x?sslmode=disable", []string{verified}},
+		{"postgres://relay:SYNTHETIC@127.0.0.1/x?sslmode=disable", []string{password}},
+		{"postgres://relay@127.0.0.1/x?sslmode=disable&password=SYNTHETIC", []string{password}},
+		{"postgres://:SYNTHETIC@db.example.org/x?sslmode=disable", []string{password, role, verified}},
+		{"postgres://127.0.0.1/x?sslmode=disable", []string{role}},
+		{"sqlite:file", []string{"only a postgres:// URL"}},
+		{"", []string{"only a postgres:// URL"}},
+		{"postgres://relay@db.example.org/x?sslmode=loose", []string{"parameter"}},
+	} {
+		err := store.TakesPassword(test.url)
+		var told []string
+		if err != nil {
+			told = strings.Split(err.Error(), "\n")
+		}
+		if len(told) != len(test.faults) || err != nil && strings.Contains(err.Error(), "SYNTHETIC") {
+			t.Errorf("%s: %v", test.url, err)
+			continue
+		}
+		for i, fault := range test.faults {
+			if !strings.Contains(told[i], fault) {
+				t.Errorf("%s: %q, want %s", test.url, told[i], fault)
+			}
+		}
+	}
+	_, err := store.Open(context.Background(), "postgres://relay@db.example.org/x?sslmode=disable", store.WithPassword(func(context.Context) (string, error) {
+		t.Error("a token was asked for")
+		return "", nil
+	}))
+	if err == nil || store.Unavailable(err) {
+		t.Error("Open:", err)
 	}
 }
 

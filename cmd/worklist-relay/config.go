@@ -10,23 +10,27 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/caarlos0/env/v11"
 
 	"github.com/worklist-relay/worklist-relay/relay"
+	"github.com/worklist-relay/worklist-relay/store"
 )
 
 // config is all that the environment says. It is read here and nowhere else.
 // The README's table is held against these tags by a test.
 type config struct {
 	ServiceBusConnectionString string        `env:"SERVICEBUS_CONNECTION_STRING" doc:"connection string of the namespace, for development; this or SERVICEBUS_NAMESPACE"`
-	ServiceBusNamespace        string        `env:"SERVICEBUS_NAMESPACE" doc:"host name of the namespace (contoso.servicebus.windows.net), with Entra ID"`
+	ServiceBusNamespace        string        `env:"SERVICEBUS_NAMESPACE" doc:"host name of the namespace (contoso.servicebus.windows.net), with Entra ID; with :PORT, where TLS is served elsewhere"`
 	ServiceBusQueue            string        `env:"SERVICEBUS_QUEUE" envDefault:"worklist-commands" doc:"the queue"`
 	ServiceBusSessions         bool          `env:"SERVICEBUS_SESSIONS" envDefault:"false" doc:"true: the queue requires sessions (recommended: one gateway is one session)"`
 	OutcomeQueue               string        `env:"OUTCOME_QUEUE" doc:"a queue of the namespace that is told how each action ended; unset: none"`
 	ServiceBusAdminURL         string        `env:"SERVICEBUS_ADMIN_URL" doc:"http://HOST:PORT of an emulator on loopback, for counts of the queue; unset: https of the namespace"`
 	DatabaseURL                string        `env:"DATABASE_URL" doc:"postgres://... or sqlite:FILE; required by all but enqueue"`
+	DatabaseEntra              bool          `env:"DATABASE_ENTRA" envDefault:"false" doc:"true: the password of PostgreSQL is a token of Entra ID, asked for at each new connection"`
 	AzureClientID              string        `env:"AZURE_CLIENT_ID" doc:"client id of the managed identity; unset: the developer's own login"`
 	HTTPAddr                   string        `env:"HTTP_ADDR" doc:"host:port for /livez, /readyz and /healthz/startup; unset: none"`
 	Concurrency                int           `env:"CONCURRENCY" envDefault:"16" doc:"actions in hand at once, 1 to 1000; with sessions, gateways served at once"`
@@ -52,6 +56,7 @@ type config struct {
 	LogLevel                   slog.Level    `env:"LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error"`
 	LogFormat                  string        `env:"LOG_FORMAT" envDefault:"json" doc:"json or text, on standard error"`
 
+	identity  func() (azcore.TokenCredential, error) // makes it once
 	clinic    *time.Location
 	releaseAt time.Duration
 	roots     *x509.CertPool
@@ -127,6 +132,7 @@ func (c *config) queueFaults() []string {
 func (c *config) check() (faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	var err error
+	c.identity = sync.OnceValues(func() (azcore.TokenCredential, error) { return newIdentity(c.AzureClientID) })
 	if c.clinic, err = time.LoadLocation(c.ClinicTimeZone); err != nil || c.ClinicTimeZone == "" {
 		fault("CLINIC_TIME_ZONE %q is no time zone: give a name such as Europe/London", c.ClinicTimeZone)
 	}
@@ -160,9 +166,6 @@ func (c *config) check() (faults []string) {
 	if slowest := c.ConnectTimeout + c.TLSTimeout + c.HandshakeTimeout; c.ClaimLease > 0 && c.ClaimLease <= slowest {
 		fault("CLAIM_LEASE %s is not above the slowest connect, %s", c.ClaimLease, slowest)
 	}
-	if strings.ContainsAny(c.ServiceBusNamespace, "/:@? ") {
-		fault("SERVICEBUS_NAMESPACE %q is no host name: give contoso.servicebus.windows.net", c.ServiceBusNamespace)
-	}
 	if c.ServiceBusConnectionString != "" || c.ServiceBusNamespace != "" {
 		if _, err := c.connect(); err != nil { // dials nothing
 			fault("%v", err)
@@ -179,6 +182,11 @@ func (c *config) check() (faults []string) {
 	}
 	if c.DatabaseURL != "" && !hasAnyPrefix(c.DatabaseURL, "postgres://", "postgresql://", "sqlite:") {
 		fault("DATABASE_URL is neither postgres://... nor sqlite:FILE")
+	}
+	if c.DatabaseEntra && c.DatabaseURL != "" {
+		if err := store.TakesPassword(c.DatabaseURL); err != nil {
+			fault("DATABASE_ENTRA with this DATABASE_URL: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
 	}
 	if _, _, err := net.SplitHostPort(c.HTTPAddr); c.HTTPAddr != "" && err != nil {
 		fault("HTTP_ADDR %q is not host:port", c.HTTPAddr)

@@ -57,9 +57,13 @@ func (c config) administration() (*admin.Client, error) {
 	}
 	credential, err := c.credential()
 	if err != nil {
-		return nil, fmt.Errorf("credential: %w", err)
+		return nil, err
 	}
-	return admin.NewClient(c.ServiceBusNamespace, credential, options)
+	host, _, err := c.namespace()
+	if err != nil {
+		return nil, err
+	}
+	return admin.NewClient(host, credential, options)
 }
 
 // briefly is an error of the management address in one line. The SDK's own has

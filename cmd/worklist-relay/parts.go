@@ -6,27 +6,21 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 
 	"github.com/worklist-relay/worklist-relay/relay"
 	"github.com/worklist-relay/worklist-relay/store"
 )
 
-// credential is the identity that Entra ID gives tokens to.
-func (c config) credential() (azcore.TokenCredential, error) {
-	if c.AzureClientID != "" {
-		// By explicit client id: with several identities the default chain is ambiguous.
-		return azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
-			ID: azidentity.ClientID(c.AzureClientID),
-		})
-	}
-	return azidentity.NewDefaultAzureCredential(nil)
-}
+// credential is the identity that Entra ID gives tokens to: one for the whole
+// process, so that a token is asked for once.
+func (c config) credential() (azcore.TokenCredential, error) { return c.identity() }
 
 // errBadConnectionString stands in for the SDK's text, which can quote the
 // string: it holds a key.
@@ -43,24 +37,46 @@ func (c config) connect() (*azservicebus.Client, error) {
 	}
 	credential, err := c.credential()
 	if err != nil {
-		return nil, fmt.Errorf("credential: %w", err)
+		return nil, err
 	}
-	client, err := azservicebus.NewClient(c.ServiceBusNamespace, credential, nil)
+	host, endpoint, err := c.namespace()
+	if err != nil {
+		return nil, err
+	}
+	client, err := azservicebus.NewClient(host, credential, &azservicebus.ClientOptions{CustomEndpoint: endpoint})
 	if err != nil {
 		return nil, fmt.Errorf("SERVICEBUS_NAMESPACE %q: %w", c.ServiceBusNamespace, err)
 	}
 	return client, nil
 }
 
+// namespace takes SERVICEBUS_NAMESPACE apart: the name that tokens and
+// certificate are for, and what is dialled instead, where a port is given. The
+// SDK would look for a certificate that names the port too.
+func (c config) namespace() (host, endpoint string, err error) {
+	host = c.ServiceBusNamespace
+	if strings.Contains(host, ":") {
+		endpoint = host
+		var port string
+		if host, port, err = net.SplitHostPort(endpoint); err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+	}
+	if err != nil || host == "" || strings.ContainsAny(host, "/@? ") {
+		return "", "", fmt.Errorf("SERVICEBUS_NAMESPACE %q is neither a host name nor host:port: give contoso.servicebus.windows.net", c.ServiceBusNamespace)
+	}
+	return host, endpoint, nil
+}
+
 // entra is the token source for relays without a key; nil where only shared
 // keys are configured.
 func (c config) entra() (relay.TokenSource, error) {
-	if c.ServiceBusNamespace == "" && c.AzureClientID == "" {
+	if c.ServiceBusNamespace == "" && c.AzureClientID == "" && !c.DatabaseEntra {
 		return nil, nil
 	}
 	credential, err := c.credential()
 	if err != nil {
-		return nil, fmt.Errorf("credential: %w", err)
+		return nil, err
 	}
 	return relay.Entra{Credential: credential}, nil
 }
@@ -82,6 +98,14 @@ func (c config) logger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, options))
 }
 
+// openDatabase opens the database, whatever its schema.
+func (c config) openDatabase(ctx context.Context) (*store.Store, error) {
+	if c.DatabaseEntra {
+		return store.Open(ctx, c.DatabaseURL, store.WithPassword(c.databasePassword))
+	}
+	return store.Open(ctx, c.DatabaseURL)
+}
+
 // openStore opens the database for an operator's command: reachable, and with
 // the schema of this program.
 func (c config) openStore(ctx context.Context) (*store.Store, error) {
@@ -91,7 +115,7 @@ func (c config) openStore(ctx context.Context) (*store.Store, error) {
 			return nil, failure{exitConfig, fmt.Errorf("database %s is not there: name another, or make it with `worklist-relay migrate`", file)}
 		}
 	}
-	s, err := store.Open(ctx, c.DatabaseURL)
+	s, err := c.openDatabase(ctx)
 	if err != nil {
 		return nil, err
 	}

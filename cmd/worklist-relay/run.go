@@ -137,7 +137,7 @@ const (
 func (c config) awaitStore(ctx context.Context, migrate bool, log *slog.Logger, health *health) (*store.Store, error) {
 	health.waiting("database", errors.New("not asked yet"))
 	for wait := storeRetry; ; wait = min(2*wait, storeRetryMost) {
-		outcomes, err := store.Open(ctx, c.DatabaseURL)
+		outcomes, err := c.openDatabase(ctx)
 		if err == nil {
 			if err = bringUp(ctx, outcomes, migrate); err == nil {
 				return outcomes, nil
@@ -183,7 +183,7 @@ func migrateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s, err := store.Open(cmd.Context(), c.DatabaseURL)
+			s, err := c.openDatabase(cmd.Context())
 			if err != nil {
 				return err
 			}
