@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"strconv"
@@ -29,8 +30,8 @@ func (s *Server) listenHTTP() error {
 	mux.HandleFunc("GET /$Resources/Queues", s.authorized(s.listQueues))
 	mux.HandleFunc("GET /{queue...}", s.authorized(s.describeQueue))
 	s.httpLn = listener
-	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	s.running.Go(func() { s.http.Serve(listener) })
+	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
+	s.running.Go(func() { s.http.Serve(s.secureListener(listener)) })
 	return nil
 }
 
@@ -47,17 +48,18 @@ func (s *Server) closeHTTP() error {
 	return s.http.Close()
 }
 
-// authorized checks the token of a request as $cbs does, where the server has a key.
+// authorized checks the token of a request as $cbs does.
 func (s *Server) authorized(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		token, now := r.Header.Get("Authorization"), time.Now()
-		jwt := s.config.AcceptJWT && token != "" && !strings.HasPrefix(token, sasPrefix)
 		var refused *fault
 		switch {
 		case s.faults.tokensRefused.is(now):
 			refused = unauthorized("the token is refused at the moment")
-		case s.config.Key != "" && !jwt:
+		case token == "" || strings.HasPrefix(token, sasPrefix):
 			_, refused = s.verify(token, strings.ToLower(strings.Trim(r.URL.Path, "/")), now)
+		default: // some clients write Bearer before it, some do not
+			_, refused = s.verifyJWT(strings.TrimPrefix(token, "Bearer "), s.scheme()+"://"+r.Host+r.URL.Path, now)
 		}
 		if refused != nil {
 			w.WriteHeader(int(refused.code))

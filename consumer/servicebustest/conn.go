@@ -26,7 +26,8 @@ const (
 // connection: it puts the link on the due list and goes on.
 type conn struct {
 	server *Server
-	net    net.Conn
+	net    net.Conn      // the TLS connection, where there is TLS
+	socket net.Conn      // below it
 	kick   chan struct{} // tells write that there is something to do; holds one token
 
 	// Owned by the goroutine of serve.
@@ -49,7 +50,7 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{server: s, net: nc, kick: make(chan struct{}, 1), sessions: make(map[uint16]*session), peerMax: amqp.MinMaxFrameSize}
+	c := &conn{server: s, net: s.secure(nc), socket: nc, kick: make(chan struct{}, 1), sessions: make(map[uint16]*session), peerMax: amqp.MinMaxFrameSize}
 	c.written = sync.NewCond(&c.mu)
 	c.claims = claims{server: s}
 	c.in = bufio.NewReaderSize(pausingReader{c}, maxFrameSize)
@@ -58,7 +59,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 }
 
 // cut ends the connection from outside, without a word to the peer.
-func (c *conn) cut() { c.net.Close() }
+func (c *conn) cut() { c.socket.Close() }
 
 // serve runs the connection until it ends, and returns when write has returned too.
 func (c *conn) serve() {

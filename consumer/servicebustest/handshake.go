@@ -83,10 +83,10 @@ func (c *conn) accepts(init *amqp.Init) bool {
 		if len(parts) != 3 {
 			return false
 		}
-		if config.Key == "" {
+		if c.server.open() {
 			return true
 		}
-		c.claims.all = string(parts[1]) == config.KeyName && subtle.ConstantTimeCompare(parts[2], []byte(config.Key)) == 1
+		c.claims.all = config.Key != "" && string(parts[1]) == config.KeyName && subtle.ConstantTimeCompare(parts[2], []byte(config.Key)) == 1
 		return c.claims.all
 	}
 	return false

@@ -28,20 +28,25 @@ import (
 
 // Config tells a Server what to be. The zero value is a server without queues on a free port of 127.0.0.1.
 type Config struct {
-	// Addr is where AMQP is served, "" for 127.0.0.1 and a free port. It should be a loopback address: there is no TLS.
+	// Addr is where AMQP is served, "" for 127.0.0.1 and a free port. It should be a loopback address.
 	Addr string
 
 	// HTTPAddr is where GET /health and the Atom documents of the administration client are served, "" for nowhere.
 	HTTPAddr string
 
+	// TLS serves amqps and https, with a self-signed certificate for 127.0.0.1, ::1 and localhost that is made when the server starts.
+	TLS bool
+
 	Queues []Queue
 
-	// KeyName and Key are the shared access key. If Key is set, a link needs a token for its entity that this key signed;
-	// if it is empty, anybody may do anything and any token is accepted.
+	// KeyName and Key are the shared access key. If Key is set, a link needs a token for its entity that this key signed, or that
+	// VerifyJWT takes; if both are unset, anybody may do anything and any token is accepted.
 	KeyName, Key string
 
-	// AcceptJWT accepts tokens of type jwt, unread, beside the signed ones.
-	AcceptJWT bool
+	// VerifyJWT judges every token of type jwt, and every such token of an administration client: it returns when the token
+	// expires, or why it is refused, which the client is told. audience is the URL of what the token is presented for, as the client
+	// spells it. Calls may overlap. Nil: such tokens are refused where there is a key. Set without a key: no other tokens are taken.
+	VerifyJWT func(token, audience string) (expires time.Time, err error)
 
 	// IdleTimeout is how long a connection may be silent before it is closed, 0 for 4 minutes.
 	IdleTimeout time.Duration
@@ -54,6 +59,7 @@ type Server struct {
 	created time.Time
 	addr    string // of AMQP
 	faults  faults
+	cert    *certificate // nil without TLS
 	http    *http.Server // nil without HTTPAddr
 	httpLn  net.Listener
 	stop    chan struct{} // closed by Close
@@ -84,6 +90,9 @@ func NewServer(config Config) (*Server, error) {
 		if err := s.addQueue(settings); err != nil {
 			return nil, err
 		}
+	}
+	if err := s.makeCertificate(); err != nil {
+		return nil, err
 	}
 	listener, err := net.Listen("tcp", config.Addr)
 	if err != nil {
@@ -193,14 +202,18 @@ const (
 	syntheticKey     = "SYNTHETIC-KEY-FOR-LOCAL-TESTS="
 )
 
-// ConnectionString returns what an SDK needs to connect, UseDevelopmentEmulator=true included: without it clients insist on TLS.
-// It holds the configured key, or one that is visibly synthetic.
+// ConnectionString returns what an SDK needs to connect, UseDevelopmentEmulator=true included unless there is TLS: without it clients
+// insist on TLS. It holds the configured key, or one that is visibly synthetic.
 func (s *Server) ConnectionString() string {
 	name, key := s.config.KeyName, s.config.Key
 	if key == "" {
 		name, key = syntheticKeyName, syntheticKey
 	}
-	return fmt.Sprintf("Endpoint=sb://%s;SharedAccessKeyName=%s;SharedAccessKey=%s;UseDevelopmentEmulator=true", s.addr, name, key)
+	text := fmt.Sprintf("Endpoint=sb://%s;SharedAccessKeyName=%s;SharedAccessKey=%s", s.addr, name, key)
+	if s.cert == nil {
+		text += ";UseDevelopmentEmulator=true"
+	}
+	return text
 }
 
 // queue returns a queue or dead-letter queue by its name in any case, nil if there is none.

@@ -20,7 +20,7 @@ type claims struct {
 
 // allow reports whether a link to an entity may be attached now. A claim holds for the entity and all below it.
 func (c *claims) allow(entity string, now time.Time) bool {
-	if c.all || c.server.config.Key == "" {
+	if c.all || c.server.open() {
 		return true
 	}
 	for path := strings.ToLower(entity); ; path = path[:max(strings.LastIndexByte(path, '/'), 0)] {
@@ -33,7 +33,10 @@ func (c *claims) allow(entity string, now time.Time) bool {
 	}
 }
 
-// maxToken is the latest expiry of a token that does not tell one.
+// open reports whether anybody may do anything.
+func (s *Server) open() bool { return s.config.Key == "" && s.config.VerifyJWT == nil }
+
+// maxToken is when a token expires that is not read.
 const maxToken = 24 * time.Hour
 
 // answerToken carries out a put-token request: a valid token becomes a claim of the connection.
@@ -54,12 +57,15 @@ func (c *conn) putToken(r *request, now time.Time) error {
 	case c.server.faults.tokensRefused.is(now):
 		return &fault{"com.microsoft:auth-failed", 401, "put-token failed: the token is refused at the moment"}
 	}
-	expiry := now.Add(maxToken)
-	if c.server.config.Key != "" && (r.text("type") != "jwt" || !c.server.config.AcceptJWT) {
-		var fault *fault
-		if expiry, fault = c.server.verify(token, audience, now); fault != nil {
-			return fault
-		}
+	var expiry time.Time
+	var refused *fault
+	if r.text("type") == "jwt" {
+		expiry, refused = c.server.verifyJWT(token, r.text("name"), now)
+	} else {
+		expiry, refused = c.server.verify(token, audience, now)
+	}
+	if refused != nil {
+		return refused
 	}
 	if c.claims.until == nil {
 		c.claims.until = make(map[string]time.Time)
@@ -70,11 +76,35 @@ func (c *conn) putToken(r *request, now time.Time) error {
 	return nil
 }
 
+// verifyJWT has a token of Entra ID judged, and returns until when it holds.
+func (s *Server) verifyJWT(token, audience string, now time.Time) (time.Time, *fault) {
+	switch {
+	case s.open():
+		return now.Add(maxToken), nil
+	case s.config.VerifyJWT == nil:
+		return time.Time{}, unauthorized("InvalidToken: tokens of Entra ID are not taken here")
+	}
+	expires, err := s.config.VerifyJWT(token, audience)
+	switch {
+	case err != nil:
+		return time.Time{}, unauthorized("InvalidToken: " + err.Error())
+	case !expires.After(now):
+		return time.Time{}, unauthorized("ExpiredToken: the token is expired")
+	}
+	return expires, nil
+}
+
 const sasPrefix = "SharedAccessSignature "
 
 // verify checks a shared access signature for an entity path in lower case and returns until when it holds. The signature is
 // over the encoded resource as it stands in the token, a line feed and the expiry.
 func (s *Server) verify(token, entity string, now time.Time) (time.Time, *fault) {
+	switch {
+	case s.open():
+		return now.Add(maxToken), nil
+	case s.config.Key == "":
+		return time.Time{}, unauthorized("InvalidSignature: local authentication is disabled")
+	}
 	fields := sasFields(token)
 	resource, err := url.QueryUnescape(fields["sr"])
 	expiry, err2 := strconv.ParseInt(fields["se"], 10, 64)

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -119,13 +120,49 @@ func TestTokens(t *testing.T) {
 				must(t, err)
 			}
 		}},
-		{name: "a jwt is taken where it is allowed", prove: jwt(202), config: func(config *servicebustest.Config) {
+		{name: "a jwt is taken where it is verified", prove: jwt(202), config: func(config *servicebustest.Config) {
 			withKey(config)
-			config.AcceptJWT = true
+			config.VerifyJWT = verifyJWT
 		}},
-		{name: "a jwt is refused where it is not", prove: jwt(401), config: withKey},
+		{name: "a jwt is refused where nothing verifies it", prove: jwt(401), config: withKey},
+		{name: "a jwt is judged where there is no key", prove: jwt(202), config: withJWT},
+		{name: "no signature is good where there is no key", config: withJWT, prove: refused(func(r *rig) string {
+			return sign("sb://"+r.server.Addr(), "", "", soon)
+		}, "InvalidSignature")},
+		{name: "a jwt that is refused, or expired", config: withJWT, prove: func(t *testing.T, r *rig) {
+			session := r.rawSession()
+			for token, why := range map[string]string{"SYNTHETIC.ANOTHER.TOKEN": "InvalidToken: of somebody else", "SYNTHETIC.OLD.TOKEN": "ExpiredToken"} {
+				if status, text := r.putToken(session, "jwt", token); status != 401 || !strings.Contains(text, why) {
+					t.Errorf("%s: status %d, %s", token, status, text)
+				}
+			}
+			_, err := session.NewSender(r.ctx, queueName, nil)
+			condition(t, err, amqp.ErrCondUnauthorizedAccess)
+		}},
+		{name: "PLAIN is refused where there is no key", config: withJWT, prove: func(t *testing.T, r *rig) {
+			if conn, err := amqp.Dial(r.ctx, "amqp://"+r.server.Addr(), &amqp.ConnOptions{SASLType: amqp.SASLTypePlain("", "")}); err == nil {
+				conn.Close()
+				t.Error("accepted")
+			}
+		}},
 	})
 }
+
+// verifyJWT takes one token, for the one queue.
+func verifyJWT(token, audience string) (time.Time, error) {
+	u, err := url.Parse(audience)
+	switch {
+	case err != nil || strings.TrimSuffix(u.Path, "/$management") != "/"+queueName:
+		return time.Time{}, fmt.Errorf("the audience is %q", audience)
+	case token == "SYNTHETIC.OLD.TOKEN":
+		return time.Now().Add(-time.Second), nil
+	case token != "SYNTHETIC.JWT.TOKEN":
+		return time.Time{}, errors.New("of somebody else")
+	}
+	return time.Now().Add(time.Hour), nil
+}
+
+func withJWT(config *servicebustest.Config) { config.VerifyJWT = verifyJWT }
 
 func jwt(want int32) func(*testing.T, *rig) {
 	return func(t *testing.T, r *rig) {
