@@ -28,7 +28,7 @@ type config struct {
 	ServiceBusQueue            string        `env:"SERVICEBUS_QUEUE" envDefault:"worklist-commands" doc:"the queue"`
 	ServiceBusSessions         bool          `env:"SERVICEBUS_SESSIONS" envDefault:"false" doc:"true: the queue requires sessions (recommended: one gateway is one session)"`
 	OutcomeQueue               string        `env:"OUTCOME_QUEUE" doc:"a queue of the namespace that is told how each action ended; unset: none"`
-	ServiceBusAdminURL         string        `env:"SERVICEBUS_ADMIN_URL" doc:"http://HOST:PORT of an emulator on loopback, for counts of the queue; unset: https of the namespace"`
+	ServiceBusAdminURL         string        `env:"SERVICEBUS_ADMIN_URL" doc:"http(s)://HOST:PORT of an emulator on loopback, for counts of the queue; unset: https of the namespace"`
 	DatabaseURL                string        `env:"DATABASE_URL" doc:"postgres://... or sqlite:FILE; required by all but enqueue"`
 	DatabaseEntra              bool          `env:"DATABASE_ENTRA" envDefault:"false" doc:"true: the password of PostgreSQL is a token of Entra ID, asked for at each new connection"`
 	AzureClientID              string        `env:"AZURE_CLIENT_ID" doc:"client id of the managed identity; unset: the developer's own login"`

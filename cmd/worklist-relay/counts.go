@@ -46,7 +46,11 @@ func (c config) counts() (func(context.Context) (consumer.QueueCounts, error), e
 func (c config) administration() (*admin.Client, error) {
 	options := &admin.ClientOptions{ClientOptions: azcore.ClientOptions{Retry: policy.RetryOptions{MaxRetries: 1}}}
 	if c.ServiceBusAdminURL != "" {
-		options.Transport = plainHTTP(strings.TrimPrefix(c.ServiceBusAdminURL, "http://"))
+		u, err := url.Parse(c.ServiceBusAdminURL)
+		if err != nil {
+			return nil, err
+		}
+		options.Transport = elsewhere{u.Scheme, u.Host}
 	}
 	if c.ServiceBusConnectionString != "" {
 		client, err := admin.NewClientFromConnectionString(c.ServiceBusConnectionString, options)
@@ -82,33 +86,33 @@ func briefly(err error) error {
 	return fmt.Errorf("the management address answered %d", answer.StatusCode)
 }
 
-// plainHTTP sends what is meant for https to a host:port on loopback, in the
-// plain: the SDK knows no other way to reach an emulator.
-type plainHTTP string
+// elsewhere sends what is meant for https of the namespace to a host:port on
+// loopback: the SDK knows no other way to reach an emulator.
+type elsewhere struct{ scheme, host string }
 
-func (addr plainHTTP) Do(r *http.Request) (*http.Response, error) {
-	plain := r.Clone(r.Context())
-	plain.URL.Scheme, plain.URL.Host = "http", string(addr)
-	return loopbackOnly.RoundTrip(plain) // which follows no redirect away from loopback
+func (to elsewhere) Do(r *http.Request) (*http.Response, error) {
+	moved := r.Clone(r.Context())
+	moved.URL.Scheme, moved.URL.Host = to.scheme, to.host
+	return loopbackOnly.RoundTrip(moved) // which follows no redirect away from loopback
 }
 
 var loopbackOnly = &http.Transport{DisableKeepAlives: true}
 
 // checkAdminURL says what is wrong with SERVICEBUS_ADMIN_URL. What is sent
-// there carries a token, in the plain.
+// there carries a token.
 func (c config) checkAdminURL() error {
 	if c.ServiceBusAdminURL == "" {
 		return nil
 	}
 	u, err := url.Parse(c.ServiceBusAdminURL)
-	if err != nil || c.ServiceBusAdminURL != "http://"+u.Host || u.Port() == "" {
-		return errors.New("is not http://HOST:PORT")
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || c.ServiceBusAdminURL != u.Scheme+"://"+u.Host || u.Port() == "" {
+		return errors.New("is neither http://HOST:PORT nor https://HOST:PORT")
 	}
 	if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return errors.New("is not on loopback")
 	}
-	if c.ServiceBusNamespace != "" {
-		return errors.New("goes with SERVICEBUS_CONNECTION_STRING only: a token of Entra ID is not sent in the plain")
+	if c.ServiceBusNamespace != "" && u.Scheme == "http" {
+		return errors.New("is http, which goes with SERVICEBUS_CONNECTION_STRING only: a token of Entra ID is not sent in the plain")
 	}
 	return nil
 }

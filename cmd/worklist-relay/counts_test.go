@@ -47,7 +47,7 @@ func TestCountsNotKnown(t *testing.T) {
 func TestCheckAdminURL(t *testing.T) {
 	for value, fault := range map[string]string{
 		"": "", "http://127.0.0.1:5300": "", "http://localhost:5300": "", "http://[::1]:5300": "",
-		"http://127.0.0.1": "HOST:PORT", "https://127.0.0.1:5300": "HOST:PORT", "http://127.0.0.1:5300/": "HOST:PORT", "127.0.0.1:5300": "HOST:PORT",
+		"http://127.0.0.1": "HOST:PORT", "https://127.0.0.1:5300": "", "ftp://127.0.0.1:5300": "HOST:PORT", "https://example.org:443": "loopback", "http://127.0.0.1:5300/": "HOST:PORT", "127.0.0.1:5300": "HOST:PORT",
 		"http://key@127.0.0.1:5300": "HOST:PORT", "http://example.org:80": "loopback", "http://192.0.2.1:5300": "loopback",
 	} {
 		err := config{ServiceBusAdminURL: value}.checkAdminURL()
@@ -58,5 +58,8 @@ func TestCheckAdminURL(t *testing.T) {
 	entra := config{ServiceBusAdminURL: "http://127.0.0.1:5300", ServiceBusNamespace: "contoso.servicebus.windows.net"}
 	if err := entra.checkAdminURL(); err == nil {
 		t.Error("a token of Entra ID would be sent in the plain")
+	}
+	if entra.ServiceBusAdminURL = "https://127.0.0.1:5300"; entra.checkAdminURL() != nil {
+		t.Error("a token of Entra ID cannot be sent over TLS")
 	}
 }
