@@ -166,7 +166,9 @@ func (c *config) check() (faults []string) {
 	if slowest := c.ConnectTimeout + c.TLSTimeout + c.HandshakeTimeout; c.ClaimLease > 0 && c.ClaimLease <= slowest {
 		fault("CLAIM_LEASE %s is not above the slowest connect, %s", c.ClaimLease, slowest)
 	}
-	if c.ServiceBusConnectionString != "" || c.ServiceBusNamespace != "" {
+	if _, err := c.entra(); err != nil { // asks for nothing
+		fault("%v", err)
+	} else if c.ServiceBusConnectionString != "" || c.ServiceBusNamespace != "" {
 		if _, err := c.connect(); err != nil { // dials nothing
 			fault("%v", err)
 		}

@@ -51,7 +51,7 @@ func (i identity) GetToken(ctx context.Context, options policy.TokenRequestOptio
 	token, err := i.credential.GetToken(limited, options)
 	if err != nil {
 		resource := strings.TrimSuffix(strings.Join(options.Scopes, " "), "/.default")
-		return azcore.AccessToken{}, noToken{fmt.Sprintf("no token of Entra ID for %s: %s", resource, i.why(limited, err)), errors.Join(limited.Err(), err)}
+		return azcore.AccessToken{}, noToken{fmt.Sprintf("token of Entra ID for %s: %s", resource, i.why(limited, err)), errors.Join(limited.Err(), err)}
 	}
 	return token, nil
 }
@@ -70,8 +70,9 @@ func (i identity) why(limited context.Context, err error) string {
 	case ok && failed.RawResponse != nil:
 		return fmt.Sprintf("answered %d: %s", failed.RawResponse.StatusCode, hint)
 	}
-	line, _, _ := strings.Cut(err.Error(), "\n")
-	return line + ": " + hint
+	line, _, _ := strings.Cut(err.Error(), "\n") // of many
+	line, _, _ = strings.Cut(line, ". To troubleshoot")
+	return strings.TrimRight(line, ".") + ": " + hint
 }
 
 // noToken says why there is none without the words of its cause, which has many.

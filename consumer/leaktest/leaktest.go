@@ -50,7 +50,9 @@ const (
 const (
 	RelayKey    = "c3ludGhldGljIHN0b25lY2hhdCBrZXk="
 	BrokerKey   = "c3ludGhldGljIHdhcmJsZXIga2V5IQ=="
-	BearerToken = "eyJzeW50aGV0aWMi.eyJkdW5ub2NrIn0.c3ludGhldGlj"
+	BearerToken = "eyJzeW50aGV0aWMi.eyJkdW5ub2NrIn0.c3ludGhldGlj" // also with more behind it
+
+	IdentityHeader = "synthetic-header-of-the-sandpiper" // what a container asks for its identity's tokens with
 )
 
 // Canary is one value that must not be found.
@@ -78,6 +80,7 @@ var Canaries = []Canary{
 	{Field: "relay key", Value: RelayKey, Whole: true},
 	{Field: "broker key", Value: BrokerKey, Whole: true},
 	{Field: "bearer token", Value: BearerToken, Whole: true},
+	{Field: "identity header", Value: IdentityHeader, Whole: true},
 }
 
 // signed is the signature of a shared access token, also inside a URL.
