@@ -70,7 +70,7 @@ func TestEntra(t *testing.T) {
 			return min(len(s.identities.used(forDatabase)), len(s.identities.used(forServiceBus)), len(s.identities.used(forRelay)))
 		}
 		for n := 0; fewest() < 3; n++ {
-			if n > 100 {
+			if n > 30 {
 				t.Fatal("no new tokens are asked for")
 			}
 			// What is connected stays so; it is each new connection that shows a token.

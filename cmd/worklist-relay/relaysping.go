@@ -31,7 +31,7 @@ func relaysPingCommand() *cobra.Command {
 			"gateway or in SQL. A gateway answers one call at a time: while it is at work for run,\n" +
 			"ping waits. NAME is namespace/path, the path, or its last segments.\n\n" +
 			"It needs DATABASE_URL, and the variables that hold the keys; for Entra ID\n" +
-			"SERVICEBUS_NAMESPACE or AZURE_CLIENT_ID; RELAY_* and the timeouts as for run.\n\n" +
+			"SERVICEBUS_NAMESPACE, AZURE_CLIENT_ID or DATABASE_ENTRA; RELAY_* and the timeouts as for run.\n\n" +
 			"The JSON is an array: relay (namespace/path), key_name and key_variable, ok, phase,\n" +
 			"error, meaning and todo (\"\" where it answered), and dns_ms, connect_ms, tls_ms,\n" +
 			"handshake_ms and ack_ms, null for a step that was not taken.\n\n" +

@@ -52,7 +52,7 @@ const (
 	BrokerKey   = "c3ludGhldGljIHdhcmJsZXIga2V5IQ=="
 	BearerToken = "eyJzeW50aGV0aWMi.eyJkdW5ub2NrIn0.c3ludGhldGlj" // also with more behind it
 
-	IdentityHeader = "synthetic-header-of-the-sandpiper" // what a container asks for its identity's tokens with
+	IdentityHeader = "header-of-the-sandpiper" // what a container asks for its identity's tokens with
 )
 
 // Canary is one value that must not be found.
