@@ -54,8 +54,8 @@ func openPostgres(text string, o options) (*sqlx.DB, dialect, error) {
 	// One round trip for each statement instead of two.
 	cfg.BinaryParameters = true
 	db := sql.OpenDB(connector{cfg: cfg, password: o.password})
-	db.SetMaxOpenConns(8)
-	db.SetMaxIdleConns(8)
+	db.SetMaxOpenConns(MostConnections)
+	db.SetMaxIdleConns(MostConnections)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	db.SetConnMaxLifetime(30 * time.Minute)
 	return sqlx.NewDb(db, "postgres"), dialect{

@@ -115,10 +115,12 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
+const writePulse = "INSERT INTO pulse (id, at) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET at = excluded.at"
+
 // Writable asks the database to commit a write. A full disk and a standby
 // answer reads, and Ping with them, but not this.
 func (s *Store) Writable(ctx context.Context) error {
-	_, err := s.db.ExecContext(ctx, "INSERT INTO pulse (id, at) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET at = excluded.at", s.now())
+	_, err := s.db.ExecContext(ctx, writePulse, s.now())
 	if err != nil {
 		return fmt.Errorf("write to database %s: %w", s.dialect.where, err)
 	}
