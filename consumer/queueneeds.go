@@ -81,7 +81,7 @@ func (n QueueNeeds) Faults(p QueueProperties) []QueueFault {
 		Property: "status", Found: p.Status, Needed: "Active",
 		Harm: "Nothing can be sent, or nothing received.", Mend: "Enable the queue in the portal.",
 	})
-	add(p.RequiresSession != n.Sessions, n.sessionFault(p))
+	add(p.RequiresSession != n.Sessions, n.SessionFault())
 	add(p.DuplicateDetection, QueueFault{
 		Property: "requiresDuplicateDetection", Found: "true", Needed: "false",
 		Harm: "An action that is sent again is swallowed, and its sender told that it was sent.",
@@ -123,11 +123,13 @@ func (n QueueNeeds) Faults(p QueueProperties) []QueueFault {
 	return faults
 }
 
-func (n QueueNeeds) sessionFault(p QueueProperties) QueueFault {
+// SessionFault is the fault of a queue that requires sessions where the program
+// does not use them, or the other way round. The broker tells it to receivers too.
+func (n QueueNeeds) SessionFault() QueueFault {
 	return QueueFault{
-		Property: "requiresSession", Found: strconv.FormatBool(p.RequiresSession), Needed: strconv.FormatBool(n.Sessions),
+		Property: "requiresSession", Found: strconv.FormatBool(!n.Sessions), Needed: strconv.FormatBool(n.Sessions),
 		Harm: "The queue and this program do not agree whether it requires sessions: nothing is received.",
-		Mend: fmt.Sprintf("Set SERVICEBUS_SESSIONS=%t, or make the queue anew: it cannot be changed.", p.RequiresSession),
+		Mend: fmt.Sprintf("Set SERVICEBUS_SESSIONS=%t, or make the queue anew: it cannot be changed.", !n.Sessions),
 	}
 }
 

@@ -48,7 +48,7 @@ func (c *Conn) dialOnce(ctx context.Context) *Error {
 	if err != nil {
 		return err
 	}
-	if !c.client.plain(c.hc.Namespace) {
+	if !c.client.Plain(c.hc.Namespace) {
 		if conn, err = c.client.secure(ctx, c.hc, conn, &c.timings); err != nil {
 			return err
 		}
@@ -87,7 +87,7 @@ func (l *line) refresh(ctx context.Context, hc HybridConnection, tokens TokenSou
 // connect resolves the host and opens a TCP connection, racing its addresses as [net.Dialer] does.
 func (c *Client) connect(ctx context.Context, hc HybridConnection, t *Timings) (net.Conn, *Error) {
 	address, port := hc.Namespace, "443"
-	if c.plain(hc.Namespace) {
+	if c.Plain(hc.Namespace) {
 		port = "80"
 	}
 	if _, _, err := net.SplitHostPort(address); err != nil {
@@ -104,7 +104,7 @@ func (c *Client) connect(ctx context.Context, hc HybridConnection, t *Timings) (
 		ConnectStart: func(string, string) { dialled.Store(true) },
 	})
 	var dialer net.Dialer
-	if c.plain(hc.Namespace) {
+	if c.Plain(hc.Namespace) {
 		dialer.Control = onlyLoopback
 	}
 	conn, err := dialer.DialContext(limited, "tcp", address)

@@ -63,7 +63,7 @@ func (c *Client) Allowed(namespace string) error {
 	if err != nil {
 		return err
 	}
-	if c.plain(namespace) {
+	if c.Plain(namespace) {
 		if !loopback(host) {
 			return fmt.Errorf("%w: %s: without TLS only loopback", ErrHostNotAllowed, host)
 		}
@@ -76,8 +76,8 @@ func (c *Client) Allowed(namespace string) error {
 	return fmt.Errorf("%w: %s", ErrHostNotAllowed, host)
 }
 
-// plain reports whether PlainHosts names namespace: one entry is a host with any port, another a host with that port.
-func (c *Client) plain(namespace string) bool {
+// Plain reports whether PlainHosts names namespace: one entry is a host with any port, another a host with that port.
+func (c *Client) Plain(namespace string) bool {
 	host, _ := hostOf(namespace)
 	return slices.ContainsFunc(c.PlainHosts, func(entry string) bool {
 		if _, _, err := net.SplitHostPort(entry); err == nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/caarlos0/env/v11"
 
+	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/relay"
 	"github.com/worklist-relay/worklist-relay/store"
 )
@@ -109,13 +110,21 @@ func readConfig(needs ...need) (config, error) {
 			faults = append(faults, "DATABASE_URL is not set: give postgres://... or sqlite:FILE")
 		}
 	}
-	switch len(faults) {
-	case 0:
-		return c, nil
-	case 1:
-		return c, failure{exitConfig, errors.New("configuration: " + faults[0])}
+	if len(faults) > 0 {
+		return c, failure{exitConfig, configFaults(faults)}
 	}
-	return c, failure{exitConfig, fmt.Errorf("configuration: %d faults:\n  %s", len(faults), strings.Join(faults, "\n  "))}
+	return c, nil
+}
+
+// configFaults is the error of [readConfig]: all that is wrong, each with the
+// variable's name.
+type configFaults []string
+
+func (f configFaults) Error() string {
+	if len(f) == 1 {
+		return "configuration: " + f[0]
+	}
+	return fmt.Sprintf("configuration: %d faults:\n  %s", len(f), strings.Join(f, "\n  "))
 }
 
 func (c *config) queueFaults() []string {
@@ -284,6 +293,13 @@ func environmentHelp() string {
 		fmt.Fprintf(&b, "  %s\n%s\n", v.Name, hanging("      ", text))
 	}
 	return b.String()
+}
+
+func (c config) retryPolicy() consumer.RetryPolicy {
+	return consumer.RetryPolicy{
+		Delays: delays(c.RetryDelays), Postponements: delays(c.PostponeDelays),
+		MostArrived: c.MaxAttempts, UpdateLimit: c.UpdateLimit,
+	}
 }
 
 func delays(list []duration) []time.Duration {

@@ -1,6 +1,6 @@
 // Command worklist-relay forwards worklist actions from an Azure Service Bus
 // queue to imaging gateways behind Azure Relay, and lets operators and
-// producers see and do what belongs to it: run, migrate, enqueue, schema, relays, actions, dlq.
+// producers see and do what belongs to it: run, migrate, enqueue, schema, relays, actions, dlq, doctor.
 package main
 
 import (
@@ -75,7 +75,7 @@ func rootCommand() *cobra.Command {
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.AddCommand(runCommand(), migrateCommand(), enqueueCommand(), schemaCommand(), relaysCommand(), actionsCommand(), dlqCommand())
+	root.AddCommand(runCommand(), migrateCommand(), enqueueCommand(), schemaCommand(), relaysCommand(), actionsCommand(), dlqCommand(), doctorCommand())
 	fitTerminal(root)
 	return root
 }

@@ -69,10 +69,7 @@ func (c config) run(cmd *cobra.Command, migrate bool) error {
 	service := &consumer.Consumer{
 		Connect: c.connect, Queue: c.ServiceBusQueue, Sessions: c.ServiceBusSessions, OutcomeQueue: c.OutcomeQueue, Store: outcomes, Relay: gateways,
 		Secret: os.Getenv, Entra: entra, Concurrency: c.Concurrency,
-		Retry: consumer.RetryPolicy{
-			Delays: delays(c.RetryDelays), Postponements: delays(c.PostponeDelays),
-			MostArrived: c.MaxAttempts, UpdateLimit: c.UpdateLimit,
-		},
+		Retry:   c.retryPolicy(),
 		Breaker: relay.BreakerPolicy{Span: c.BreakerSpan, Probes: delays(c.ProbeDelays)},
 		Clinic:  c.clinic, ReleaseAt: c.releaseAt, ClaimLease: c.ClaimLease, Log: log,
 	}
