@@ -79,7 +79,7 @@ type doctor struct {
 
 	findings []finding
 
-	cut        map[string]string // what need not be asked, and why: "Service Bus", "database"
+	cut        map[string]string // what need not be asked, and why: "Service Bus", "the database"
 	store      *store.Store      // nil: not open, or its schema is another
 	inspection store.Inspection
 	clocks     []clock

@@ -21,7 +21,7 @@ type databaseAnswer struct {
 // askDatabase opens the database as run does, and asks it what run needs to be
 // so. Nothing is written: one write is made and taken back.
 func (d *doctor) askDatabase(ctx context.Context) databaseAnswer {
-	if why := d.cut["database"]; why != "" {
+	if why := d.cut["the database"]; why != "" {
 		return databaseAnswer{findings: []finding{{Check: "database", State: skipped, Found: why}}}
 	}
 	if file, isFile := strings.CutPrefix(d.config.DatabaseURL, "sqlite:"); isFile {
@@ -125,9 +125,12 @@ func (d *doctor) judgeSchema(ctx context.Context, s *store.Store) (f finding, fi
 
 // judgeRights names what the database's user may not do, and tries a write.
 func (d *doctor) judgeRights(ctx context.Context, s *store.Store, i store.Inspection) []finding {
-	findings := []finding{{Check: "rights", State: fine, Found: "all tables"}}
-	if len(i.Lacking) > 0 {
-		findings[0] = d.bad(ctx, "rights", "", i.User+" lacks "+strings.Join(i.Lacking, ", "), fmt.Sprintf("As the tables' owner: GRANT %s TO %q; and so on.", i.Lacking[0], i.User))
+	var findings []finding
+	switch {
+	case len(i.Lacking) == 0 && i.User != "":
+		findings = append(findings, finding{Check: "rights", State: fine, Found: i.User + " may do what run does with each table"})
+	case len(i.Lacking) > 0:
+		findings = append(findings, d.bad(ctx, "rights", "", i.User+" lacks "+strings.Join(i.Lacking, ", "), fmt.Sprintf("As the tables' owner: GRANT %s TO %q; and so on.", i.Lacking[0], i.User)))
 	}
 	if err := s.TryWrite(ctx); err != nil {
 		return append(findings, d.bad(ctx, "write", "", oneLine(err), "The database takes no writes: it is read-only or a standby, its disk is full, it is locked by others, or the right is missing."))

@@ -94,14 +94,8 @@ func (d *doctor) worst() state {
 
 // sum is the last line of the report.
 func (d *doctor) sum() string {
-	text := "worst: " + d.worst().label() + " ("
-	for i, s := range []state{failed, warning, note, skipped, fine} {
-		if i > 0 {
-			text += ", "
-		}
-		text += fmt.Sprintf("%d %s", d.count(s), s)
-	}
-	return text + ")"
+	return fmt.Sprintf("worst: %s (%d failed, %s, %s, %d skipped, %d ok)", d.worst().label(),
+		d.count(failed), several(d.count(warning), "warning"), several(d.count(note), "note"), d.count(skipped), d.count(fine))
 }
 
 // doctorDocument is what --json prints.

@@ -52,7 +52,7 @@ func (d *doctor) lookAtHosts(ctx context.Context) []finding {
 	bus, err := d.config.serviceBusHost()
 	add("Service Bus", bus, err)
 	databases, err := d.config.databaseHosts()
-	add("database", databases, err)
+	add("the database", databases, err)
 	reached, tried := map[string]bool{}, map[string]bool{}
 	for i, list := range d.together(ctx, 0, probes...) {
 		tried[whose[i]] = true

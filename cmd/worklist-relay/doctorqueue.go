@@ -51,8 +51,12 @@ func (d *doctor) askQueue(ctx context.Context) queueAnswer {
 		}
 		managed <- answer
 	}()
+	found := d.together(ctx, 0, probes...)
+	if listen, sessions := &found[0][0], &found[1][0]; listen.State == failed && sessions.State == failed && sessions.Found == listen.Found {
+		*sessions = finding{Check: "sessions", Target: queue, State: skipped, Found: "needs what listen needs"}
+	}
 	var findings []finding
-	for _, list := range d.together(ctx, 0, probes...) {
+	for _, list := range found {
 		findings = append(findings, list...)
 	}
 	answer := <-managed

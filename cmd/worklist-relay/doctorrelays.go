@@ -34,15 +34,16 @@ func (d *doctor) lookAtRelays(ctx context.Context) []finding {
 	for _, name := range names(at) {
 		rows = append(rows, distinct(at[name])...)
 	}
-	findings, usable := d.judgeRows(ctx, rows)
-	ways, reached := d.lookAtNamespaces(ctx, usable)
+	findings, allowed, usable := d.judgeRows(ctx, rows)
+	ways, reached := d.lookAtNamespaces(ctx, allowed)
 	findings = append(findings, ways...)
 	findings = append(findings, l.away()...)
 	return append(findings, d.echoes(ctx, slices.DeleteFunc(usable, func(r store.Relay) bool { return !reached[strings.ToLower(r.Namespace)] }))...)
 }
 
-// judgeRows finds the rows that no action can go by, and returns the others.
-func (d *doctor) judgeRows(ctx context.Context, rows []store.Relay) (findings []finding, usable []store.Relay) {
+// judgeRows finds the rows that no action can go by. It returns those whose host
+// may be dialled, and of these the ones with a credential.
+func (d *doctor) judgeRows(ctx context.Context, rows []store.Relay) (findings []finding, allowed, usable []store.Relay) {
 	gateways := d.config.gateways()
 	entra, err := d.config.entra()
 	if err != nil {
@@ -51,6 +52,7 @@ func (d *doctor) judgeRows(ctx context.Context, rows []store.Relay) (findings []
 	for _, r := range rows {
 		err := gateways.Allowed(r.Namespace)
 		if err == nil {
+			allowed = append(allowed, r)
 			_, err = consumer.Tokens(r, os.Getenv, entra)
 		}
 		if err != nil {
@@ -63,7 +65,7 @@ func (d *doctor) judgeRows(ctx context.Context, rows []store.Relay) (findings []
 	if len(usable) > 0 {
 		findings = append(findings, finding{Check: "relays", State: fine, Found: several(len(usable), "relay") + " may be dialled and have a credential"})
 	}
-	return findings, usable
+	return findings, allowed, usable
 }
 
 // lookAtNamespaces goes to the host of each relay namespace, once.
