@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -68,6 +70,7 @@ func (d *doctor) openDatabase(ctx context.Context) databaseAnswer {
 
 // whyNotOpen is why the database does not let us in, and what mends it.
 func (d *doctor) whyNotOpen(ctx context.Context, err error) (what, mend string) {
+	var slow net.Error
 	what = oneLine(err)
 	has := func(text string) bool { return strings.Contains(what, text) }
 	switch {
@@ -79,7 +82,7 @@ func (d *doctor) whyNotOpen(ctx context.Context, err error) (what, mend string) 
 		return what, "Compare the database's name in DATABASE_URL with the server, or make the database."
 	case has("too many"), has("remaining connection slots"):
 		return what, fmt.Sprintf("Raise max_connections, or run fewer replicas: each opens up to %d.", store.MostConnections)
-	case ctx.Err() == context.DeadlineExceeded:
+	case ctx.Err() == context.DeadlineExceeded, errors.As(err, &slow) && slow.Timeout():
 		return fmt.Sprintf("no answer within %s", d.timeout), "Look at the server: it takes connections and does not answer."
 	}
 	return what, "Look at DATABASE_URL, and at the server and its log."

@@ -170,7 +170,11 @@ func (d *doctor) manage(ctx context.Context) queueAnswer {
 	answer, err := client.GetQueue(policy.WithCaptureResponse(ctx, &raw), queue, nil)
 	clocks := dateOf(raw, begun, time.Now())
 	if err != nil {
-		f := finding{Check: "manage", Target: queue, State: note, Found: oneLine(briefly(err)) + "; its properties were not compared, and counts of the queue are missing in reports",
+		why := oneLine(briefly(err))
+		if ctx.Err() == context.DeadlineExceeded {
+			why = fmt.Sprintf("the management address did not answer within %s", d.timeout)
+		}
+		f := finding{Check: "manage", Target: queue, State: note, Found: why + "; its properties were not compared, and counts of the queue are missing in reports",
 			Mend: "run does without. To compare them, use an identity with the role Azure Service Bus Data Owner, or `az servicebus queue show`."}
 		if refused, ok := errors.AsType[*azcore.ResponseError](err); !ok || refused.StatusCode >= http.StatusInternalServerError {
 			f.Mend = "run does without. The management address is the namespace's own at TCP port 443."

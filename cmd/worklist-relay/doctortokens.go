@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -62,7 +63,7 @@ func (d *doctor) askToken(ctx context.Context, from azcore.TokenCredential, r re
 	case err != nil && ctx.Err() == context.DeadlineExceeded:
 		return d.bad(ctx, "token", r.name, fmt.Sprintf("no token within %s", d.timeout), d.mendToken())
 	case err != nil:
-		return d.bad(ctx, "token", r.name, oneLine(err), d.mendToken())
+		return d.bad(ctx, "token", r.name, whyNoToken(err), d.mendToken())
 	}
 	f := finding{Check: "token", Target: r.name, State: fine, Found: fmt.Sprintf("%s, until %s", identityIn(token.Token), token.ExpiresOn.UTC().Format("15:04 UTC"))}
 	if left := time.Until(token.ExpiresOn); left <= 0 {
@@ -70,6 +71,18 @@ func (d *doctor) askToken(ctx context.Context, from azcore.TokenCredential, r re
 		f.Mend = "This machine's clock is wrong, or the source of tokens is."
 	}
 	return f
+}
+
+// saidByEntra is what Entra ID, or the endpoint of managed identities, gives as a
+// reason, somewhere in an answer that the SDK quotes in full.
+var saidByEntra = regexp.MustCompile(`AADSTS[0-9]+: [^"\\\r\n]+|"error_description": *"[^"\\]+`)
+
+func whyNoToken(err error) string {
+	line := oneLine(err)
+	if said := saidByEntra.FindString(err.Error()); said != "" && !strings.Contains(line, said) {
+		line += " " + cutTo(said[strings.LastIndex(said, `"`)+1:], 200)
+	}
+	return line
 }
 
 func (d *doctor) mendToken() string {
@@ -112,9 +125,13 @@ func identityIn(token string) string {
 // oneLine is the first line of an error, cut: the SDK's have a dozen, with answers in full.
 func oneLine(err error) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(err.Error()), "\n")
-	line = strings.TrimSpace(line)
-	if runes := []rune(line); len(runes) > 300 {
-		line = string(runes[:299]) + "…"
+	return cutTo(strings.TrimSpace(line), 300)
+}
+
+// cutTo is text, or its beginning with n characters.
+func cutTo(text string, n int) string {
+	if runes := []rune(text); len(runes) > n {
+		return string(runes[:n-1]) + "…"
 	}
-	return line
+	return text
 }

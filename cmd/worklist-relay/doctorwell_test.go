@@ -269,7 +269,7 @@ func TestDoctorTellsOfTokens(t *testing.T) {
 	}
 	said := i.examine("--json")
 	said.has(t, finding{Check: "token", Target: "Azure Relay", State: "ok", Found: "app id the-app, object id the-object, tenant the-tenant, audience https://relay.azure.net, until "})
-	said.has(t, finding{Check: "token", Target: "Service Bus", State: "failed", Mend: "AZURE_CLIENT_ID must be its client id"})
+	said.has(t, finding{Check: "token", Target: "Service Bus", State: "failed", Found: "Identity not found", Mend: "AZURE_CLIENT_ID must be its client id"})
 	for _, secret := range []string{claims, "c2lnbmF0dXJl", "person@"} {
 		if strings.Contains(said.out+said.errs, secret) {
 			t.Errorf("it says %q", secret)
