@@ -93,6 +93,10 @@ var plantedFaults = []plantedFault{
 		i.env["DATABASE_URL"] = "postgres://postgres@" + refusing(t) + "/test?sslmode=verify-full"
 	}, code: 1,
 		want: finding{"tcp", "127.0.0.1:", "failed", "refused", "see whether the server runs"}},
+	{name: "database without TLS", plant: func(t *testing.T, i *installation) {
+		i.env["DATABASE_URL"] = "postgres://postgres@" + answering(t, 8, "N") + "/test?sslmode=verify-full"
+	}, code: 1,
+		want: finding{"tls", "127.0.0.1:", "failed", "the server takes no TLS", "Switch TLS on at the server"}},
 	{name: "database file away", plant: func(t *testing.T, i *installation) {
 		i.env["DATABASE_URL"] = "sqlite:" + filepath.Join(t.TempDir(), "none.db")
 	}, code: 1,
@@ -122,13 +126,14 @@ var plantedFaults = []plantedFault{
 		i.addRelay("york", addr, "york")
 	}, code: 1,
 		want: finding{"tcp", "127.0.0.1:", "failed", "refused", "nothing listens"}},
-	{name: "unknown authority", plant: func(t *testing.T, i *installation) { i.addRelay("york", secureRelay(t, "127.0.0.1:0").Addr(), "york") }, code: 1,
+	{name: "unknown authority", plant: func(t *testing.T, i *installation) {
+		i.env["RELAY_ALLOW_HOSTS"] = "127.0.0.1"
+		i.addRelay("york", secureRelay(t, "127.0.0.1:0").Addr(), "york")
+	}, code: 1,
 		want: finding{"tls", "127.0.0.1:", "failed", "unknown authority: the certificate by", "RELAY_CA_FILE"}},
 	{name: "wrong name", plant: func(t *testing.T, i *installation) {
 		server := secureRelay(t, "127.0.0.2:0")
-		file := filepath.Join(t.TempDir(), "ca.pem")
-		i.must(os.WriteFile(file, server.CertificatePEM(), 0o600))
-		i.env["RELAY_CA_FILE"] = file
+		i.trust(server)
 		i.addRelay("york", server.Addr(), "york")
 	}, code: 1,
 		want: finding{"tls", "127.0.0.2:", "failed", "wrong name: the certificate by", "compare it with the portal"}},
@@ -169,7 +174,6 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 				fault.queue(&commands)
 			}
 			i := newInstallation(t, "sqlite", commands)
-			i.env["RELAY_ALLOW_HOSTS"] = "127.0.0.1,127.0.0.2"
 			if fault.plant != nil {
 				fault.plant(t, i)
 			}

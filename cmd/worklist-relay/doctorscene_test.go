@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -13,8 +14,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -86,11 +89,10 @@ func (i *installation) must(err error) {
 
 // examined is what a run of doctor said.
 type examined struct {
-	code        int
-	out, errs   string
-	Worst       string // with --json, as what follows
-	Findings    []finding
-	interrupted time.Duration // how long it took to end after a signal
+	code      int
+	out, errs string
+	Worst     string // with --json, as what follows
+	Findings  []finding
 }
 
 type finding struct{ Check, Target, State, Found, Mend string }
@@ -117,11 +119,9 @@ func (i *installation) examine(args ...string) examined {
 	}
 	e := examined{code: cmd.ProcessState.ExitCode(), out: out.String(), errs: errs.String()}
 	leaktest.Check(i.t, "doctor's output", e.out+e.errs)
-	for _, arg := range args {
-		if arg == "--json" {
-			if err := json.Unmarshal(out.Bytes(), &e); err != nil {
-				i.t.Fatalf("%v in %s%s", err, e.out, e.errs)
-			}
+	if slices.Contains(args, "--json") {
+		if err := json.Unmarshal(out.Bytes(), &e); err != nil {
+			i.t.Fatalf("%v in %s%s", err, e.out, e.errs)
 		}
 	}
 	return e
@@ -187,6 +187,34 @@ func mute(t *testing.T) string {
 	return listener.Addr().String() // the backlog takes them
 }
 
+// answering is an address that answers the first n bytes of each call with
+// these, and hangs up.
+func answering(t *testing.T, n int, answer string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := io.ReadFull(conn, make([]byte, n)); err == nil {
+				_, _ = io.WriteString(conn, answer)
+			}
+			_ = conn.Close()
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		serving.Wait()
+	})
+	return listener.Addr().String()
+}
+
 // manageThrough puts a proxy before the management address, which changes what
 // it says: date moves its clock, replace its words.
 func (i *installation) manageThrough(date time.Duration, replace ...string) {
@@ -202,19 +230,14 @@ func (i *installation) manageThrough(date time.Duration, replace ...string) {
 			}
 			_ = answer.Body.Close()
 			text := strings.NewReplacer(replace...).Replace(body.String())
-			answer.Body = http.NoBody
 			answer.Header.Set("Content-Length", strconv.Itoa(len(text)))
-			answer.ContentLength, answer.Body = int64(len(text)), readCloser{strings.NewReader(text)}
+			answer.ContentLength, answer.Body = int64(len(text)), io.NopCloser(strings.NewReader(text))
 			return nil
 		},
 	})
 	i.t.Cleanup(between.Close)
 	i.env["SERVICEBUS_ADMIN_URL"] = between.URL
 }
-
-type readCloser struct{ *strings.Reader }
-
-func (readCloser) Close() error { return nil }
 
 // direct is a connection string without an emulator: with TLS.
 func direct(host string) string {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
+	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 	"github.com/worklist-relay/worklist-relay/store"
 	"github.com/worklist-relay/worklist-relay/store/storetest"
 )
@@ -311,8 +313,6 @@ func TestDoctorFindsFaultsOfPostgres(t *testing.T) {
 			u.Path = "/none_" + filepath.Base(t.TempDir())
 			i.env["DATABASE_URL"] = u.String()
 		}, code: 1, want: finding{"database", "", "failed", "does not exist", "or make the database"}},
-		{name: "no TLS", plant: func(t *testing.T, i *installation) { query(i, "sslmode", "verify-full") }, code: 1,
-			want: finding{"tls", ":", "failed", "the server takes no TLS", "Switch TLS on"}},
 		{name: "older schema", plant: func(t *testing.T, i *installation) { exec(i, "DELETE FROM goose_db_version WHERE version_id > 2") }, code: 3,
 			want: finding{"schema", "", "failed", "version 2, needed: ", "Run `worklist-relay migrate`"}},
 		{name: "newer schema", plant: func(t *testing.T, i *installation) {
@@ -326,6 +326,30 @@ func TestDoctorFindsFaultsOfPostgres(t *testing.T) {
 			i.finds(fault)
 		})
 	}
+}
+
+// A certificate of an authority that RELAY_CA_FILE names is as good as any.
+func TestDoctorTrustsAnAuthorityThatIsNamed(t *testing.T) {
+	t.Parallel()
+	i := newInstallation(t, "sqlite", queueAsItShouldBe())
+	server := secureRelay(t, "127.0.0.1:0")
+	i.trust(server)
+	i.addRelay("york", server.Addr(), "york")
+	said := i.examine("--json")
+	said.has(t, finding{Check: "tls", Target: server.Addr(), State: "ok", Found: "TLS 1.3, certificate by "})
+	if said.code != 0 {
+		t.Errorf("exit code %d\n%s", said.code, said.out)
+	}
+}
+
+// trust lets doctor dial a relay, and trust its certificate.
+func (i *installation) trust(server *relaytest.Server) {
+	i.t.Helper()
+	file := filepath.Join(i.t.TempDir(), "ca.pem")
+	i.must(os.WriteFile(file, server.CertificatePEM(), 0o600))
+	host, _, err := net.SplitHostPort(server.Addr())
+	i.must(err)
+	i.env["RELAY_CA_FILE"], i.env["RELAY_ALLOW_HOSTS"] = file, host
 }
 
 // Gateways that get no actions for a while are no fault, and noted.
