@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
 // resource is what Entra ID gives a token for.
@@ -73,16 +75,20 @@ func (d *doctor) askToken(ctx context.Context, from azcore.TokenCredential, r re
 	return f
 }
 
-// saidByEntra is what Entra ID, or the endpoint of managed identities, gives as a
-// reason, somewhere in an answer that the SDK quotes in full.
-var saidByEntra = regexp.MustCompile(`AADSTS[0-9]+: [^"\\\r\n]+|"error_description": *"[^"\\]+`)
+var entraCode = regexp.MustCompile(`AADSTS[0-9]+`) // by which Entra ID's errors are documented
 
+// whyNoToken has nothing of what was answered but its code: whatever gives
+// tokens may have put one there.
 func whyNoToken(err error) string {
-	line := oneLine(err)
-	if said := saidByEntra.FindString(err.Error()); said != "" && !strings.Contains(line, said) {
-		line += " " + cutTo(said[strings.LastIndex(said, `"`)+1:], 200)
+	refused, ok := errors.AsType[*azidentity.AuthenticationFailedError](err)
+	if !ok || refused.RawResponse == nil {
+		return oneLine(err)
 	}
-	return line
+	said := fmt.Sprintf("refused with %d", refused.RawResponse.StatusCode)
+	if code := entraCode.FindString(refused.Error()); code != "" {
+		said += ", " + code
+	}
+	return said
 }
 
 func (d *doctor) mendToken() string {

@@ -262,7 +262,7 @@ func TestDoctorTellsOfTokens(t *testing.T) {
 	for name, value := range tokenService(t, func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.URL.RawQuery, "servicebus") {
 			w.WriteHeader(http.StatusBadRequest)
-			fmt.Fprint(w, `{"error":"invalid_request","error_description":"Identity not found"}`)
+			fmt.Fprintf(w, `{"error":"invalid_request","error_description":"AADSTS700016: not found, nor %s"}`, token)
 			return
 		}
 		fmt.Fprintf(w, `{"access_token":%q,"expires_on":"%d","resource":"r","token_type":"Bearer"}`, token, time.Now().Add(time.Hour).Unix())
@@ -271,7 +271,7 @@ func TestDoctorTellsOfTokens(t *testing.T) {
 	}
 	said := i.examine("--json")
 	said.has(t, finding{Check: "token", Target: "Azure Relay", State: "ok", Found: "app id the-app, object id the-object, tenant the-tenant, audience https://relay.azure.net, until "})
-	said.has(t, finding{Check: "token", Target: "Service Bus", State: "failed", Found: "Identity not found", Mend: "AZURE_CLIENT_ID must be its client id"})
+	said.has(t, finding{Check: "token", Target: "Service Bus", State: "failed", Found: "refused with 400, AADSTS700016", Mend: "AZURE_CLIENT_ID must be its client id"})
 	for _, secret := range []string{claims, "c2lnbmF0dXJl", "person@"} {
 		if strings.Contains(said.out+said.errs, secret) {
 			t.Errorf("it says %q", secret)
