@@ -24,7 +24,7 @@ type resource struct {
 // resources are those that this configuration needs tokens for; none: shared keys.
 func (c config) resources() (list []resource) {
 	if c.ServiceBusNamespace != "" {
-		list = append(list, resource{"Service Bus", "https://servicebus.azure.net/.default"})
+		list = append(list, resource{"Service Bus", "https://servicebus.azure.net//.default"}) // as the SDK has it: one token for both
 	}
 	if c.ServiceBusNamespace != "" || c.AzureClientID != "" {
 		list = append(list, resource{"Azure Relay", "https://relay.azure.net/.default"})
