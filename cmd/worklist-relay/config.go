@@ -110,14 +110,18 @@ func readConfig(needs ...need) (config, error) {
 			faults = append(faults, "DATABASE_URL is not set: give postgres://... or sqlite:FILE")
 		}
 	}
-	if len(faults) > 0 {
-		return c, failure{exitConfig, configFaults(faults)}
-	}
-	return c, nil
+	return c, configurationFault(faults)
 }
 
-// configFaults is the error of [readConfig]: all that is wrong, each with the
-// variable's name.
+// configurationFault is all faults in one error; nil where there is none.
+func configurationFault(faults []string) error {
+	if len(faults) == 0 {
+		return nil
+	}
+	return failure{exitConfig, configFaults(faults)}
+}
+
+// configFaults are all that is wrong, each with the variable's name.
 type configFaults []string
 
 func (f configFaults) Error() string {
