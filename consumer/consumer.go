@@ -37,6 +37,8 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/Azure/go-amqp"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/worklist-relay/worklist-relay/relay"
 	"github.com/worklist-relay/worklist-relay/store"
@@ -109,6 +111,11 @@ type Consumer struct {
 	Log *slog.Logger     // nil: slog.Default
 	Now func() time.Time // nil: time.Now
 
+	Metrics metric.MeterProvider // nil: nothing is measured
+	Traces  trace.TracerProvider // nil: no spans; the producer's trace is named in the log all the same
+
+	telemetry telemetry
+
 	routes   routeCache
 	gateways gateways
 	sender   sender
@@ -142,6 +149,11 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if c.Connect == nil || c.Store == nil || c.Relay == nil || c.Queue == "" {
 		return errors.New("consumer: Connect, Queue, Store and Relay are required")
 	}
+	quiet, err := c.telemetry.start(ctx, c)
+	if err != nil {
+		return fmt.Errorf("consumer: metrics: %w", err)
+	}
+	defer quiet()
 	defer c.sender.close()
 	defer c.outcomes.link.close()
 	probing, stop := context.WithCancel(ctx)

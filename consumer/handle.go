@@ -37,12 +37,14 @@ type delivery struct {
 	turn    <-chan struct{} // closed when the message before it, of the same accession number, has claimed
 	claimed <-chan struct{} // closed when this one has, or has ended
 	pass    func()          // closes claimed
+
+	watch // what is measured of it
 }
 
 // take makes a delivery of a received message. It is called in the order of
 // the queue, which the claims of one accession number then keep.
 func (c *Consumer) take(from settler, lock renewable, m *azservicebus.ReceivedMessage) (d *delivery) {
-	d = &delivery{consumer: c, from: from, lock: lock, message: m, began: c.now(), log: c.log()}
+	d = &delivery{consumer: c, from: c.timed(from), lock: lock, message: m, began: c.now(), log: c.log(), watch: watch{received: time.Now()}}
 	defer func() {
 		d.panicked = recover()
 		d.turn, d.claimed, d.pass = c.turns.take(d.in.providerID, d.in.accession)
@@ -56,6 +58,7 @@ func (c *Consumer) take(from settler, lock renewable, m *azservicebus.ReceivedMe
 
 func (d *delivery) handle(ctx context.Context) {
 	defer d.consumer.turned() // whoever waits for a slot, or for the rest of a client's work, gets on
+	defer d.watched()()
 	defer d.pass()
 	defer d.survive()
 	if d.panicked != nil {
@@ -98,6 +101,7 @@ func (d *delivery) see(ctx context.Context) {
 	lock := holdLock(ctx, d.lock, d.log)
 	defer lock.release() // a panic must not leave it renewing
 	o, timings, err := d.try(lock.working, claim)
+	d.measure(o, timings)
 	if err == nil && (!lock.lost() || o.answered) {
 		// From the lost side an ack counts, and a failure does not: another
 		// delivery is to find out.
@@ -125,7 +129,9 @@ func (d *delivery) try(ctx context.Context, claim store.Claim) (outcome, relay.T
 		return value(stop), relay.Timings{}, err
 	}
 	t := d.trial(claim)
+	connected := d.connecting()
 	connection, err := c.Relay.Connect(ctx, route.hybridConnection, route.tokens)
+	connected(connection, err)
 	if ctx.Err() != nil {
 		if err == nil {
 			connection.Release()
@@ -152,7 +158,9 @@ func (d *delivery) try(ctx context.Context, claim store.Claim) (outcome, relay.T
 		return outcome{}, relay.Timings{}, fmt.Errorf("mark sent: %w", err)
 	}
 	d.marked = true
+	exchanged := d.exchanging(connection)
 	t.ack, t.err = connection.Exchange(context.WithoutCancel(ctx), d.in.action)
+	exchanged(t.ack, t.err)
 	if errors.Is(t.err, relay.ErrClosed) {
 		return outcome{}, relay.Timings{}, t.err
 	}
@@ -180,7 +188,9 @@ func (d *delivery) claim(ctx context.Context) (store.Claim, error) {
 	}
 	asking, cancel := context.WithTimeout(ctx, storeLimit)
 	defer cancel()
+	claimed := d.claiming()
 	claim, err := d.consumer.Store.Claim(asking, d.asClaimed())
+	claimed(err)
 	if err != nil {
 		return store.Claim{}, fmt.Errorf("claim: %w", err)
 	}

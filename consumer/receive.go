@@ -41,6 +41,7 @@ func (c *Consumer) receive(ctx context.Context, from receiver, most int, wait ti
 			total := c.unreadable.Add(1)
 			c.log().Error("a message in the queue cannot be read and was left to the broker", "queue", c.Queue, "panic", fmt.Sprint(p), "so_far", total)
 			messages, err = nil, errUnreadable
+			c.telemetry.received(1, "unreadable")
 			c.heard.now()
 		}
 	}()
@@ -51,6 +52,7 @@ func (c *Consumer) receive(ctx context.Context, from receiver, most int, wait ti
 	case len(messages) > 0:
 		c.receiving.Store(true)
 		c.heard.now()
+		c.telemetry.received(len(messages), "")
 		return messages, nil // also when ctx ended: they are locked, and have to be given back
 	case err != nil && ctx.Err() == nil && deadline.Err() != nil:
 		return nil, errNothingCame

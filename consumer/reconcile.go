@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/worklist-relay/worklist-relay/store"
 )
@@ -29,7 +31,10 @@ type Reconciler struct {
 	Log           *slog.Logger     // nil: slog.Default
 	Now           func() time.Time // nil: time.Now
 
-	turning pulse
+	Metrics metric.MeterProvider // nil: nothing is measured
+
+	measures reconcileMeasures
+	turning  pulse
 }
 
 // brokersAccount signs what is done for a dead letter of the broker's.
@@ -43,6 +48,9 @@ func (r *Reconciler) Reconcile(ctx context.Context) (Reconciliation, error) {
 	found.MarkedFailed.First, found.Unreadable.First, found.Stranded.First = []Marked{}, []int64{}, []store.Action{}
 	if r.Connect == nil || r.Queue == "" || r.Store == nil {
 		return found, errors.New("reconciler: Connect, Queue and Store are required")
+	}
+	if err := r.measures.start(r.Metrics); err != nil {
+		return found, fmt.Errorf("reconciler: metrics: %w", err)
 	}
 	letters, err := openPeeker(r.Connect, r.Queue)
 	if err != nil {
@@ -69,12 +77,14 @@ func (r *Reconciler) Reconcile(ctx context.Context) (Reconciliation, error) {
 	if err := r.findStranded(ctx, &found); err != nil {
 		return found, err
 	}
+	r.measures.stranded.Record(ctx, int64(found.Stranded.Count))
 	if r.Counts != nil {
 		counts, err := r.Counts(ctx)
 		if err != nil {
 			found.CountsUnknown = err.Error()
 		} else {
 			found.Counts = &counts
+			r.measures.deadLetters.Record(ctx, counts.DeadLettered)
 		}
 	}
 	return found, nil
@@ -111,6 +121,9 @@ func (r *Reconciler) look(ctx context.Context, m *azservicebus.ReceivedMessage, 
 	}
 	switch ending {
 	case store.MarkedFailed:
+		if !r.DryRun {
+			r.measures.reconciled.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", reasonLabel(Reason(lost.Reason)))))
+		}
 		found.MarkedFailed.add(Marked{ActionID: in.actionID, ProviderID: in.providerID, Reason: lost.Reason, SequenceNumber: in.sequence})
 	case store.EndedBefore:
 		found.EndedBefore++

@@ -24,10 +24,12 @@ const (
 // written and not noticed would be false evidence. Its limit is short, since an
 // open rendezvous keeps everybody else from the gateway.
 func (d *delivery) mark() error {
-	c := d.consumer
-	return d.offer(markLimit, func(ctx context.Context) error {
+	c, done := d.consumer, d.step("mark")
+	err := d.offer(markLimit, func(ctx context.Context) error {
 		return c.Store.MarkSent(ctx, d.ref, d.gateway, c.sentLease())
 	})
+	done(err)
+	return err
 }
 
 // unmarked is the outcome of an attempt whose mark got no answer: nothing was
@@ -43,8 +45,9 @@ func unmarked(t trial, c *Consumer) outcome {
 // the service is told meanwhile, so this does not end with it: it tries for as
 // long as the lock can be held.
 func (d *delivery) record(o outcome, timings relay.Timings) error {
-	row := d.asOutcome(o, timings)
+	row, done := d.asOutcome(o, timings), d.step("record")
 	err := d.offer(recordLimit, func(ctx context.Context) error { return d.consumer.Store.Record(ctx, row) })
+	done(err)
 	if err != nil {
 		return fmt.Errorf("record: %w", err)
 	}

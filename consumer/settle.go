@@ -34,12 +34,14 @@ type settler interface {
 // caller's context: the outcome is in SQL, and a message that is not settled
 // now is delivered again, when SQL answers for it. The producer is told first.
 func (d *delivery) settle(o outcome) {
-	ctx := context.Background()
+	ctx, done := context.Background(), d.step("settle")
 	if err := d.tell(o); err != nil {
+		done(err)
 		d.leave(ctx, fmt.Errorf("owe outcome: %w", err))
 		return
 	}
 	err := d.settleAs(ctx, o)
+	done(err)
 	attributes := []any{
 		"status", o.status, "settlement", o.settlement, "reason", o.reason, "phase", o.phase, "code", o.code,
 		"gateway", d.gateway, "attempt", d.ref.Attempt, "detail", o.detail, "took_ms", d.consumer.now().Sub(d.began).Milliseconds(),
@@ -50,6 +52,7 @@ func (d *delivery) settle(o outcome) {
 		return
 	}
 	d.consumer.heard.now()
+	d.settled = &o
 	d.log.Info("settled", attributes...)
 }
 
@@ -135,7 +138,12 @@ func (s *sender) send(ctx context.Context, c *Consumer, queue string, m *azservi
 	if err != nil {
 		return err
 	}
+	began, operation := time.Now(), "send"
+	if m.ScheduledEnqueueTime != nil {
+		operation = "schedule"
+	}
 	err = link.SendMessage(ctx, m, nil)
+	c.telemetry.operation(operation, queue, began, err)
 	if ended(err) {
 		s.drop(link)
 	}

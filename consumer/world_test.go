@@ -51,6 +51,7 @@ type world struct {
 	connects atomic.Int64  // clients opened by consumers and tests
 	url      string        // of the database
 	proxy    *proxy        // before it; nil: none
+	told     *recorder     // metrics and spans of the consumer
 }
 
 // newWorld makes one with the database at url. change may alter the consumer
@@ -58,7 +59,7 @@ type world struct {
 // no participant's details are anywhere outside message bodies.
 func newWorld(t testing.TB, url string, change ...func(*world, *relaytest.GatewayConfig)) *world {
 	t.Helper()
-	w := &world{t: t, url: url, log: &logBuffer{}, lock: 10 * time.Second}
+	w := &world{t: t, url: url, log: &logBuffer{}, lock: 10 * time.Second, told: newRecorder(t)}
 	w.store = storetest.Open(t, url, store.WithClock(w.now))
 	var err error
 	w.relay, err = relaytest.NewServer(relaytest.Config{
@@ -79,6 +80,8 @@ func newWorld(t testing.TB, url string, change ...func(*world, *relaytest.Gatewa
 		},
 		Now: w.now,
 		Log: slog.New(slog.NewJSONHandler(w.log, nil)),
+
+		Metrics: w.told.meters, Traces: w.told.tracers,
 	}
 	gateway := relaytest.GatewayConfig{Name: provider, Relay: w.relay, Key: listenKey, ReconnectDelay: 50 * time.Millisecond}
 	for _, c := range change {
@@ -111,6 +114,7 @@ func (w *world) noLeaks() {
 	w.t.Helper()
 	leaktest.Check(w.t, "the log", w.log.String())
 	leaktest.Database(w.t, w.url)
+	w.told.noLeaks()
 	for _, m := range w.tellings() {
 		leaktest.Check(w.t, "an outcome", string(m.Body)+fmt.Sprint(m.ApplicationProperties, m.MessageID, text(m.SessionID)))
 	}

@@ -33,7 +33,7 @@ type config struct {
 	DatabaseURL                string        `env:"DATABASE_URL" doc:"postgres://... or sqlite:FILE; required by all but enqueue"`
 	DatabaseEntra              bool          `env:"DATABASE_ENTRA" envDefault:"false" doc:"true: the password of PostgreSQL is a token of Entra ID, asked for at each new connection"`
 	AzureClientID              string        `env:"AZURE_CLIENT_ID" doc:"client id of the managed identity; unset: the developer's own login"`
-	HTTPAddr                   string        `env:"HTTP_ADDR" doc:"host:port for /livez, /readyz and /healthz/startup; unset: none"`
+	HTTPAddr                   string        `env:"HTTP_ADDR" doc:"host:port for /livez, /readyz, /healthz/startup and /metrics; unset: none"`
 	Concurrency                int           `env:"CONCURRENCY" envDefault:"16" doc:"actions in hand at once, 1 to 1000; with sessions, gateways served at once"`
 	ConnectTimeout             time.Duration `env:"CONNECT_TIMEOUT" envDefault:"10s" doc:"name lookup and TCP connect to the relay"`
 	TLSTimeout                 time.Duration `env:"TLS_TIMEOUT" envDefault:"10s" doc:"TLS handshake with the relay"`

@@ -15,19 +15,19 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
-// resource is what Entra ID gives a token for.
-type resource struct {
+// audience is what Entra ID gives a token for.
+type audience struct {
 	name  string // as findings have it
 	scope string
 }
 
-// resources are those that this configuration needs tokens for; none: shared keys.
-func (c config) resources() (list []resource) {
+// audiences are those that this configuration needs tokens for; none: shared keys.
+func (c config) audiences() (list []audience) {
 	if c.ServiceBusNamespace != "" {
-		list = append(list, resource{"Service Bus", "https://servicebus.azure.net//.default"}) // as the SDK has it: one token for both
+		list = append(list, audience{"Service Bus", "https://servicebus.azure.net//.default"}) // as the SDK has it: one token for both
 	}
 	if c.ServiceBusNamespace != "" || c.AzureClientID != "" {
-		list = append(list, resource{"Azure Relay", "https://relay.azure.net/.default"})
+		list = append(list, audience{"Azure Relay", "https://relay.azure.net/.default"})
 	}
 	return list
 }
@@ -35,7 +35,7 @@ func (c config) resources() (list []resource) {
 // lookAtTokens asks for a token for each resource: one identity may have one and
 // not another.
 func (d *doctor) lookAtTokens(ctx context.Context) []finding {
-	list := d.config.resources()
+	list := d.config.audiences()
 	if len(list) == 0 {
 		return []finding{{Check: "token", State: note, Found: "shared keys are configured; no token of Entra ID is needed"}}
 	}
@@ -59,7 +59,7 @@ func (d *doctor) lookAtTokens(ctx context.Context) []finding {
 	return findings
 }
 
-func (d *doctor) askToken(ctx context.Context, from azcore.TokenCredential, r resource) finding {
+func (d *doctor) askToken(ctx context.Context, from azcore.TokenCredential, r audience) finding {
 	token, err := from.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{r.scope}})
 	switch {
 	case err != nil && ctx.Err() == context.DeadlineExceeded:

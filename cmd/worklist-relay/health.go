@@ -101,8 +101,10 @@ func (h *health) live() error {
 // dependency stands, and answers 503 while actions cannot flow. /healthz/startup
 // says that the process has begun, be it to wait: an identity's roles take
 // minutes to work, and a restart would only begin the wait anew.
-func (h *health) handler() *http.ServeMux {
+// /metrics is metrics.
+func (h *health) handler(metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", metrics)
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		if err := h.live(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)

@@ -23,7 +23,7 @@ type probed struct {
 func serveProbes(t *testing.T) (p probed, stop func()) {
 	t.Helper()
 	h := &health{}
-	addr, stop, err := serveHTTP("127.0.0.1:0", h.handler())
+	addr, stop, err := serveHTTP("127.0.0.1:0", h.handler(http.NotFoundHandler()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,14 +117,14 @@ func TestStoppingStays(t *testing.T) {
 
 func TestServeHTTP(t *testing.T) {
 	p, stop := serveProbes(t)
-	if _, _, err := serveHTTP(p.addr, p.handler()); err == nil || !strings.Contains(err.Error(), "HTTP_ADDR "+p.addr) {
+	if _, _, err := serveHTTP(p.addr, p.handler(http.NotFoundHandler())); err == nil || !strings.Contains(err.Error(), "HTTP_ADDR "+p.addr) {
 		t.Errorf("a port in use gives %v", err)
 	}
 	stop()
 	if _, err := http.Get("http://" + p.addr + "/livez"); err == nil {
 		t.Error("still answers after stop")
 	}
-	if addr, stop, err := serveHTTP("", p.handler()); addr != "" || err != nil {
+	if addr, stop, err := serveHTTP("", p.handler(http.NotFoundHandler())); addr != "" || err != nil {
 		t.Errorf("no address gives %q, %v", addr, err)
 	} else {
 		stop()

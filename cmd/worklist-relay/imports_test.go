@@ -85,6 +85,11 @@ var ownedBy = map[string][]string{
 	"github.com/pressly/goose":                                     {"store"},
 	"github.com/spf13/cobra":                                       {"cmd/worklist-relay", "cmd/local"},
 	"github.com/caarlos0/env":                                      {"cmd/worklist-relay"},
+	"go.opentelemetry.io/otel":                                     {"consumer", "cmd/worklist-relay"},
+	"go.opentelemetry.io/otel/sdk":                                 {"cmd/worklist-relay"},
+	"go.opentelemetry.io/otel/exporters":                           {"cmd/worklist-relay"},
+	"github.com/prometheus":                                        {"cmd/worklist-relay"},
+	"google.golang.org/grpc":                                       {"cmd/worklist-relay"},
 }
 
 func TestImportDirections(t *testing.T) {

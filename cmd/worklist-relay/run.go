@@ -49,8 +49,13 @@ func (c config) run(cmd *cobra.Command, migrate bool) error {
 	if err != nil {
 		return failure{exitConfig, err}
 	}
+	told, err := startTelemetry(log)
+	if err != nil {
+		return err
+	}
+	defer told.stop()
 	var health health
-	httpAddr, stopHTTP, err := serveHTTP(c.HTTPAddr, health.handler())
+	httpAddr, stopHTTP, err := serveHTTP(c.HTTPAddr, health.handler(told.page))
 	if err != nil {
 		return failure{exitConfig, err}
 	}
@@ -72,11 +77,13 @@ func (c config) run(cmd *cobra.Command, migrate bool) error {
 		Retry:   c.retryPolicy(),
 		Breaker: relay.BreakerPolicy{Span: c.BreakerSpan, Probes: delays(c.ProbeDelays)},
 		Clinic:  c.clinic, ReleaseAt: c.releaseAt, ClaimLease: c.ClaimLease, Log: log,
+		Metrics: told.metrics, Traces: told.traces,
 	}
 	reconciler, err := c.reconciler(outcomes, log)
 	if err != nil {
 		return err
 	}
+	reconciler.Metrics = told.metrics
 	defer c.startReconciling(ctx, reconciler)()
 	health.running(service.Dependencies, service.Alive, reconciler.Alive)
 	log.Info("running", "version", programVersion(), "queue", c.ServiceBusQueue, "sessions", c.ServiceBusSessions, "database", outcomes.Dialect(), "concurrency", c.Concurrency, "http_addr", httpAddr)
