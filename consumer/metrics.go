@@ -115,8 +115,9 @@ func (m *maker) report(from *standingReader) (metric.Registration, error) {
 		if now == nil {
 			return nil // not asked yet
 		}
-		o.ObserveInt64(up, flag(now.err == nil && !c.storeAway.Load()), metric.WithAttributes(attribute.String("dependency", "database")))
-		if now.err != nil {
+		answers := now.err == nil && time.Since(now.at) < standingInterval+standingLimit
+		o.ObserveInt64(up, flag(answers && !c.storeAway.Load()), metric.WithAttributes(attribute.String("dependency", "database")))
+		if !answers {
 			return nil
 		}
 		if c.OutcomeQueue != "" {
@@ -185,6 +186,7 @@ type standingReader struct {
 
 // looked is one look at SQL.
 type looked struct {
+	at        time.Time
 	standings []store.Standing
 	owed      int
 	err       error // the database did not answer, and nothing else is known
@@ -200,18 +202,24 @@ func age(s store.Standing, now time.Time) time.Duration {
 
 func (r *standingReader) start(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	running.Go(func() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
 		for ctx.Err() == nil {
 			if now := r.look(ctx); ctx.Err() == nil {
 				r.last.Store(now)
 			}
 			pause(ctx, standingInterval)
 		}
-	})
+	}()
 	return func() {
 		cancel()
-		running.Wait()
+		// A server that says nothing at all keeps the driver past its deadline. What
+		// is only read for metrics must not keep the service with it.
+		select {
+		case <-done:
+		case <-time.After(standingLimit):
+		}
 	}
 }
 
@@ -220,8 +228,8 @@ func (r *standingReader) look(ctx context.Context) *looked {
 	defer cancel()
 	standings, err := r.consumer.Store.Standings(ctx)
 	if err != nil {
-		return &looked{err: err}
+		return &looked{at: time.Now(), err: err}
 	}
 	owed, err := r.consumer.Store.CountOutcomesOwed(ctx)
-	return &looked{standings, owed, err}
+	return &looked{time.Now(), standings, owed, err}
 }

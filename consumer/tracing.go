@@ -65,8 +65,12 @@ func (d *delivery) startSpan() {
 }
 
 func (d *delivery) endSpan(e end) {
-	d.span.SetAttributes(attribute.String("worklist.outcome", e.outcome), attribute.String("worklist.reason", e.reason),
-		attribute.String("worklist.phase", e.phase), attribute.String("worklist.gateway", d.gateway), attribute.Int("worklist.attempt", d.ref.Attempt))
+	d.span.SetAttributes(attribute.String("worklist.outcome", e.outcome), attribute.Int("worklist.attempt", d.ref.Attempt))
+	for name, text := range map[string]string{"worklist.reason": e.reason, "worklist.phase": e.phase, "worklist.gateway": d.gateway} {
+		if text != "" {
+			d.span.SetAttributes(attribute.String(name, text))
+		}
+	}
 	blame(d.span, e.fault())
 	d.span.End()
 }

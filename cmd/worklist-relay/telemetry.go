@@ -53,8 +53,8 @@ type telemetry struct {
 // startTelemetry reads the OTEL_* variables; every fault of theirs is in one
 // error. It dials nothing: an exporter connects when it has something to tell.
 func startTelemetry(log *slog.Logger) (*telemetry, error) {
-	if faults := otelFaults(os.Getenv); len(faults) > 0 {
-		return nil, failure{exitConfig, errors.New("configuration: " + strings.Join(faults, "\n  "))}
+	if err := configurationFault(otelFaults(os.Getenv)); err != nil {
+		return nil, err
 	}
 	otel.SetErrorHandler(&otelErrors{log: log})
 	otel.SetLogger(logr.Discard()) // it would repeat the values of variables, which may be secrets
