@@ -109,7 +109,7 @@ func TestStandingsReadNoEndedActions(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.claim(withAccession(message(action2, 2), "SYN0"), store.Claimed)
-		if _, err := db.ExecContext(ctx, "ANALYZE"); err != nil {
+		if _, err := db.ExecContext(ctx, "ANALYZE actions"); err != nil {
 			t.Fatal(err)
 		}
 		for _, query := range store.StandingQueries {

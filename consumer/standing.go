@@ -1,0 +1,71 @@
+package consumer
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/worklist-relay/worklist-relay/store"
+)
+
+const (
+	standingInterval = 15 * time.Second // between looks at SQL for metrics
+	standingLimit    = 5 * time.Second  // for one look; what is not known then is not reported
+)
+
+// standingReader reads from SQL what metrics tell of it, now and then, so that
+// nobody who asks for metrics waits for a database.
+type standingReader struct {
+	consumer *Consumer
+	last     atomic.Pointer[looked] // nil before the first look
+}
+
+// looked is one look at SQL.
+type looked struct {
+	at        time.Time
+	standings []store.Standing
+	owed      int
+	err       error // the database did not answer, and nothing else is known
+}
+
+// age is that of the oldest action that waits; 0: none does.
+func age(s store.Standing, now time.Time) time.Duration {
+	if s.Oldest == nil {
+		return 0
+	}
+	return max(0, now.Sub(*s.Oldest))
+}
+
+func (r *standingReader) start(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			if now := r.look(ctx); ctx.Err() == nil {
+				r.last.Store(now)
+			}
+			pause(ctx, standingInterval)
+		}
+	}()
+	return func() {
+		cancel()
+		// A server that says nothing at all keeps the driver past its deadline. What
+		// is only read for metrics must not keep the service with it.
+		select {
+		case <-done:
+		case <-time.After(standingLimit):
+		}
+	}
+}
+
+func (r *standingReader) look(ctx context.Context) *looked {
+	ctx, cancel := context.WithTimeout(ctx, standingLimit)
+	defer cancel()
+	standings, err := r.consumer.Store.Standings(ctx)
+	if err != nil {
+		return &looked{at: time.Now(), err: err}
+	}
+	owed, err := r.consumer.Store.CountOutcomesOwed(ctx)
+	return &looked{time.Now(), standings, owed, err}
+}
