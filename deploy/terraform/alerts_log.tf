@@ -1,0 +1,114 @@
+# What has to be asked of Log Analytics: alerts that keep to clinic hours, which
+# metric alerts cannot, and what stands in logs only.
+locals {
+  # Metrics and logs arrive here minutes late, so each query looks back further
+  # than it is asked about. `open` is whether it is clinic hours where the clinics are.
+  clinic_open = var.clinic_hours == null ? "let open = true;" : join("\n", [
+    "let clinic = datetime_utc_to_local(now(), '${var.clinic_time_zone}');",
+    "let minute = hourofday(clinic) * 60 + datetime_part('minute', clinic);",
+    "let open = toint(dayofweek(clinic) / 1d) in (${local.hours.days}) and minute >= ${tonumber(local.hours.opens[0]) * 60 + tonumber(local.hours.opens[1])} and minute < ${tonumber(local.hours.closes[0]) * 60 + tonumber(local.hours.closes[1])};",
+  ])
+
+  log_alerts = {
+    nothing-completes = {
+      text     = "Actions wait in Service Bus, and for ten minutes none was completed"
+      severity = 1
+      window   = "PT15M"
+      lookback = null
+      by       = []
+      # Metrics lose their dimensions on the way here: these are of all queues of the namespace.
+      query = <<-KQL
+        ${local.clinic_open}
+        AzureMetrics
+        | where ResourceId =~ '${var.servicebus_namespace_id}' and TimeGenerated between (ago(15m) .. ago(5m))
+        | summarize waiting = minif(Minimum, MetricName == 'ActiveMessages'), completed = sumif(Total, MetricName == 'CompleteMessage')
+        | where open and waiting > 0 and completed == 0
+      KQL
+    }
+
+    no-listener = {
+      text     = "No gateway listens on a hybrid connection, and its actions wait"
+      severity = 2
+      window   = "PT5M"
+      lookback = "P1D"
+      by       = ["gateway"]
+      # The breaker's latest word on each gateway.
+      query = <<-KQL
+        ${local.clinic_open}
+        ContainerAppConsoleLogs_CL
+        | where ContainerAppName_s == '${var.name}'
+        | extend line = parse_json(Log_s)
+        | where line.msg in ('gateway cannot be reached, its actions wait', 'gateway is back')
+        | summarize arg_max(TimeGenerated, line) by gateway = tostring(line.gateway)
+        | where open and line.msg != 'gateway is back' and line.phase == 'no_listener'
+      KQL
+    }
+
+    scaler-failure = {
+      text     = "The scaler cannot read the queue, so nothing may be started for what waits"
+      severity = 1
+      window   = "PT15M"
+      lookback = null
+      by       = []
+      query    = <<-KQL
+        ContainerAppSystemLogs_CL
+        | where ContainerAppName_s == '${var.name}'
+        | where Reason_s in ('KEDAScalerFailed', 'KEDAMetricSourceFailed', 'ScaledObjectCheckFailed', 'KEDAScaleTargetActivationFailed')
+      KQL
+    }
+
+    job-failed = {
+      text     = "A job ended with an exit code other than 0 (4: a person is needed)"
+      severity = 2
+      window   = "PT15M"
+      lookback = null
+      by       = ["job"]
+      query    = <<-KQL
+        ContainerAppSystemLogs_CL
+        | extend job = column_ifexists('JobName_s', '')
+        | where job in ('${join("', '", [for job in azurerm_container_app_job.job : job.name])}')
+        | extend code = toint(extract(@"exit code '?(\d+)", 1, Log_s))
+        | where isnotnull(code) and code != 0
+      KQL
+    }
+  }
+}
+
+resource "azurerm_monitor_scheduled_query_rules_alert_v2" "log" {
+  for_each = local.log_alerts
+
+  name                = "${var.name}-${each.key}"
+  description         = "${each.value.text}. Runbook: ${var.runbooks_url}/${each.key}.md"
+  resource_group_name = var.resource_group_name
+  location            = var.location
+  scopes              = [var.log_analytics_workspace_id]
+  severity            = each.value.severity
+  tags                = var.tags
+
+  evaluation_frequency      = "PT5M"
+  window_duration           = each.value.window
+  query_time_range_override = each.value.lookback
+  auto_mitigation_enabled   = true
+  # The tables of Container Apps are not there before the first line of a log.
+  skip_query_validation = true
+
+  criteria {
+    query                   = each.value.query
+    time_aggregation_method = "Count"
+    operator                = "GreaterThan"
+    threshold               = 0
+
+    dynamic "dimension" {
+      for_each = each.value.by
+      content {
+        name     = dimension.value
+        operator = "Include"
+        values   = ["*"]
+      }
+    }
+  }
+
+  action {
+    action_groups = [var.action_group_id]
+  }
+}

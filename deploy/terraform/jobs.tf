@@ -1,0 +1,62 @@
+# Both are started by hand, run once and are not tried again: `migrate` before a
+# new version of the app, `replay` when dead letters are to be sent again.
+locals {
+  jobs = {
+    migrate = ["migrate"]
+    replay  = var.replay_arguments
+  }
+}
+
+resource "azurerm_container_app_job" "job" {
+  for_each = local.jobs
+
+  name                         = "${var.name}-${each.key}"
+  resource_group_name          = var.resource_group_name
+  location                     = var.location
+  container_app_environment_id = var.container_app_environment_id
+  replica_timeout_in_seconds   = 1800
+  replica_retry_limit          = 0
+  tags                         = var.tags
+
+  manual_trigger_config {
+    parallelism              = 1
+    replica_completion_count = 1
+  }
+
+  identity {
+    type         = "UserAssigned"
+    identity_ids = [azurerm_user_assigned_identity.app.id]
+  }
+
+  dynamic "registry" {
+    for_each = local.registry
+    content {
+      server   = registry.value
+      identity = azurerm_user_assigned_identity.app.id
+    }
+  }
+
+  template {
+    container {
+      name   = "worklist-relay"
+      image  = var.image
+      cpu    = var.cpu
+      memory = local.memory
+      args   = each.value
+
+      dynamic "env" {
+        for_each = local.environment
+        content {
+          name  = env.key
+          value = env.value
+        }
+      }
+    }
+  }
+
+  depends_on = [
+    azurerm_role_assignment.receiver,
+    azurerm_role_assignment.sender,
+    azurerm_role_assignment.pull,
+  ]
+}
