@@ -1,0 +1,88 @@
+package deploy_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// alerts are those that Azure Monitor tells, by the name of their runbook. Others
+// are told by the program's own metrics.
+var alerts = []string{"dead-letters", "job-failed", "no-listener", "nothing-completes", "restarts", "scaler-failure"}
+
+var runbookLink = regexp.MustCompile(`Runbook: https://\S+/deploy/runbooks/([a-z-]+)\.md$`)
+
+func alertFaults(t *testing.T, m *module) (faults []string) {
+	var told []string
+	for _, typ := range []string{"azurerm_monitor_metric_alert", "azurerm_monitor_scheduled_query_rules_alert_v2"} {
+		for _, one := range m.instancesOf(typ) {
+			name := asString(at(one, "name"))
+			link := runbookLink.FindStringSubmatch(asString(at(one, "description")))
+			if link == nil || !strings.HasSuffix(name, "-"+link[1]) {
+				faults = append(faults, fmt.Sprintf("alert %s: the description does not end with its own runbook", name))
+				continue
+			}
+			told = append(told, link[1])
+			if actions := len(elements(at(one, "action"))); actions != 1 {
+				faults = append(faults, fmt.Sprintf("alert %s: tells %d action groups", name, actions))
+			}
+			faults = append(faults, unsaid(t, name, asString(at(one, "criteria", 0, "query")))...)
+		}
+	}
+	if slices.Sort(told); !slices.Equal(told, alerts) {
+		faults = append(faults, fmt.Sprintf("the alerts are %v, want %v", told, alerts))
+	}
+	return faults
+}
+
+var logged = regexp.MustCompile(`line\.(?:msg|phase) (?:==|!=|in) \(?'([^']+)'(?:, '([^']+)')?`)
+
+// unsaid are what a query looks for in the program's log, and the program never says.
+func unsaid(t *testing.T, alert, query string) (faults []string) {
+	t.Helper()
+	if strings.Contains(query, "ConsoleLogs") && !logged.MatchString(query) {
+		faults = append(faults, "alert "+alert+": looks for nothing in the program's log")
+	}
+	for _, match := range logged.FindAllStringSubmatch(query, -1) {
+		for _, text := range match[1:] {
+			if text != "" && !strings.Contains(source(t), `"`+text+`"`) {
+				faults = append(faults, fmt.Sprintf("alert %s: the program never says %q", alert, text))
+			}
+		}
+	}
+	return faults
+}
+
+// source is the code whose log the alerts read.
+func source(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	for _, pattern := range []string{"../consumer/*.go", "../relay/*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if !strings.HasSuffix(file, "_test.go") {
+				all.Write(read(t, file))
+			}
+		}
+	}
+	return all.String()
+}
+
+// Every alert's runbook is there, where there are runbooks.
+func TestRunbooks(t *testing.T) {
+	if _, err := os.Stat("runbooks"); err != nil {
+		t.Skip("no runbooks yet")
+	}
+	for _, name := range alerts {
+		if _, err := os.Stat(filepath.Join("runbooks", name+".md")); err != nil {
+			t.Error(err)
+		}
+	}
+}

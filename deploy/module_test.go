@@ -1,0 +1,285 @@
+package deploy_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/ext/dynblock"
+	"github.com/hashicorp/hcl/v2/ext/typeexpr"
+	"github.com/hashicorp/hcl/v2/hcldec"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
+)
+
+// module is a folder of Terraform, read and evaluated as `terraform plan` would
+// for an empty subscription, but without Terraform or a provider. What only
+// Azure knows, such as a resource's id, has its own address as its value.
+type module struct {
+	dir       string
+	sources   map[string][]byte // by file name
+	variables []variable
+	locals    map[string]hcl.Expression
+	outputs   []*hclsyntax.Block
+	calls     []*hclsyntax.Block // of other modules
+	resources []*resource
+	values    *hcl.EvalContext
+	faults    []string // what Terraform would refuse, or would not understand
+}
+
+// variable is a variable's declaration.
+type variable struct {
+	name     string
+	block    *hclsyntax.Block
+	typ      cty.Type
+	defaults *typeexpr.Defaults // of optional attributes
+	value    cty.Value          // DynamicVal where neither a default nor a value was given
+}
+
+// resource is a resource or data block, with a value for each of its instances.
+type resource struct {
+	address   string // azurerm_servicebus_queue.actions, or data.azurerm_client_config.current
+	block     *hclsyntax.Block
+	schema    block
+	instances []cty.Value
+	all       cty.Value // what its address stands for: an instance, or a tuple or object of them
+}
+
+// loadModule reads the folder and evaluates it with values for some variables.
+// The test fails where it cannot be read at all; what is wrong in it is in faults.
+func loadModule(t *testing.T, dir string, values map[string]cty.Value) *module {
+	t.Helper()
+	m := &module{dir: dir, sources: map[string][]byte{}, locals: map[string]hcl.Expression{}}
+	files, err := filepath.Glob(filepath.Join(dir, "*.tf"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s holds no Terraform: %v", dir, err)
+	}
+	schemas := readSchemas(t)
+	for _, path := range files {
+		source, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Base(path)
+		m.sources[name] = source
+		file, diags := hclsyntax.ParseConfig(source, name, hcl.InitialPos)
+		m.refuse(diags)
+		if body, ok := file.Body.(*hclsyntax.Body); ok {
+			for _, b := range body.Blocks {
+				m.declare(b, schemas)
+			}
+		}
+	}
+	m.evaluate(values)
+	return m
+}
+
+func (m *module) refuse(diags hcl.Diagnostics) {
+	for _, d := range diags {
+		at := ""
+		if d.Subject != nil {
+			at = fmt.Sprintf("%s:%d: ", d.Subject.Filename, d.Subject.Start.Line)
+		}
+		if fault := at + d.Summary + ": " + d.Detail; d.Severity == hcl.DiagError && !slices.Contains(m.faults, fault) {
+			m.faults = append(m.faults, fault)
+		}
+	}
+}
+
+func (m *module) declare(b *hclsyntax.Block, schemas schemas) {
+	switch b.Type {
+	case "variable":
+		m.variables = append(m.variables, m.variable(b))
+	case "locals":
+		for name, attribute := range b.Body.Attributes {
+			m.locals[name] = attribute.Expr
+		}
+	case "output":
+		m.outputs = append(m.outputs, b)
+	case "module":
+		m.calls = append(m.calls, b)
+	case "resource", "data":
+		address, known := b.Labels[0]+"."+b.Labels[1], schemas.Resources
+		if b.Type == "data" {
+			address, known = "data."+address, schemas.Data
+		}
+		schema, ok := known[b.Labels[0]]
+		if !ok {
+			m.faults = append(m.faults, fmt.Sprintf("%s: %s is not in testdata/azurerm.json", b.DefRange(), b.Labels[0]))
+			return
+		}
+		m.resources = append(m.resources, &resource{address: address, block: b, schema: schema, all: cty.DynamicVal})
+	case "terraform", "provider":
+	default:
+		m.faults = append(m.faults, fmt.Sprintf("%s: a block of type %s", b.DefRange(), b.Type))
+	}
+}
+
+func (m *module) variable(b *hclsyntax.Block) variable {
+	v := variable{name: b.Labels[0], block: b, typ: cty.DynamicPseudoType, value: cty.DynamicVal}
+	if a := b.Body.Attributes["type"]; a != nil {
+		var diags hcl.Diagnostics
+		v.typ, v.defaults, diags = typeexpr.TypeConstraintWithDefaults(a.Expr)
+		m.refuse(diags)
+	}
+	if a := b.Body.Attributes["default"]; a != nil {
+		value, diags := a.Expr.Value(nil)
+		m.refuse(diags)
+		m.refuse(v.set(value))
+	}
+	return v
+}
+
+// set gives the variable a value of its type.
+func (v *variable) set(value cty.Value) hcl.Diagnostics {
+	if v.defaults != nil && !value.IsNull() {
+		value = v.defaults.Apply(value)
+	}
+	value, err := convert.Convert(value, v.typ)
+	if err != nil {
+		return hcl.Diagnostics{{Severity: hcl.DiagError, Summary: "variable " + v.name, Detail: err.Error()}}
+	}
+	v.value = value
+	return nil
+}
+
+// evaluate goes round until what depends on what has its value.
+func (m *module) evaluate(values map[string]cty.Value) {
+	inputs := map[string]cty.Value{}
+	for i := range m.variables {
+		v := &m.variables[i]
+		if value, given := values[v.name]; given {
+			m.refuse(v.set(value))
+		}
+		inputs[v.name] = v.value
+	}
+	faults := m.faults
+	locals := map[string]cty.Value{}
+	for name := range m.locals {
+		locals[name] = cty.DynamicVal
+	}
+	for range 5 { // the longest chain of locals and resources is shorter
+		m.faults = slices.Clone(faults) // only what is still wrong with all values there
+		m.values = &hcl.EvalContext{Functions: functions, Variables: m.scope(inputs, locals)}
+		for name, expression := range m.locals {
+			value, diags := expression.Value(m.values)
+			m.refuse(diags)
+			locals[name] = value
+		}
+		for _, r := range m.resources {
+			m.instantiate(r)
+		}
+	}
+	for _, b := range m.outputs {
+		_, diags := b.Body.Attributes["value"].Expr.Value(m.values)
+		m.refuse(diags)
+	}
+}
+
+// scope is what expressions may name.
+func (m *module) scope(inputs, locals map[string]cty.Value) map[string]cty.Value {
+	scope := map[string]cty.Value{"var": cty.ObjectVal(inputs), "local": cty.ObjectVal(locals)}
+	types := map[string]map[string]cty.Value{}
+	data := map[string]map[string]cty.Value{}
+	for _, r := range m.resources {
+		into := types
+		if r.block.Type == "data" {
+			into = data
+		}
+		if into[r.block.Labels[0]] == nil {
+			into[r.block.Labels[0]] = map[string]cty.Value{}
+		}
+		into[r.block.Labels[0]][r.block.Labels[1]] = r.all
+	}
+	for name, ones := range types {
+		scope[name] = cty.ObjectVal(ones)
+	}
+	ones := map[string]cty.Value{}
+	for name, one := range data {
+		ones[name] = cty.ObjectVal(one)
+	}
+	scope["data"] = cty.ObjectVal(ones)
+	calls := map[string]cty.Value{}
+	for _, b := range m.calls {
+		calls[b.Labels[0]] = cty.DynamicVal
+	}
+	scope["module"] = cty.ObjectVal(calls)
+	return scope
+}
+
+// meta are the arguments and blocks that Terraform itself reads.
+var meta = &hcl.BodySchema{
+	Attributes: []hcl.AttributeSchema{{Name: "count"}, {Name: "for_each"}, {Name: "depends_on"}},
+	Blocks:     []hcl.BlockHeaderSchema{{Type: "lifecycle"}},
+}
+
+func (m *module) instantiate(r *resource) {
+	content, rest, diags := r.block.Body.PartialContent(meta)
+	m.refuse(diags)
+	r.instances = nil
+	value := func(name string) cty.Value {
+		v, diags := content.Attributes[name].Expr.Value(m.values)
+		m.refuse(diags)
+		return v
+	}
+	switch {
+	case content.Attributes["count"] != nil:
+		for i := range asInt(value("count")) {
+			r.instances = append(r.instances, m.decode(r, rest, fmt.Sprintf("%s[%d]", r.address, i), nil))
+		}
+		r.all = cty.TupleVal(r.instances)
+	case content.Attributes["for_each"] != nil:
+		ones := map[string]cty.Value{}
+		if each := value("for_each"); each.IsKnown() && each.CanIterateElements() {
+			for it := each.ElementIterator(); it.Next(); {
+				key, one := it.Element()
+				decoded := m.decode(r, rest, fmt.Sprintf("%s[%q]", r.address, asString(key)), map[string]cty.Value{"key": key, "value": one})
+				ones[asString(key)] = decoded
+				r.instances = append(r.instances, decoded)
+			}
+		}
+		r.all = cty.ObjectVal(ones)
+	default:
+		r.all = m.decode(r, rest, r.address, nil)
+		r.instances = []cty.Value{r.all}
+	}
+	if d := content.Attributes["depends_on"]; d != nil {
+		ones, diags := hcl.ExprList(d.Expr)
+		m.refuse(diags)
+		for _, one := range ones {
+			traversal, diags := hcl.AbsTraversalForExpr(one)
+			m.refuse(diags)
+			m.refuse(second(traversal.TraverseAbs(m.values)))
+		}
+	}
+}
+
+// decode is one instance. Of its attributes, those that only Azure knows are their own addresses.
+func (m *module) decode(r *resource, body hcl.Body, address string, each map[string]cty.Value) cty.Value {
+	values := m.values
+	if each != nil {
+		values = m.values.NewChild()
+		values.Variables = map[string]cty.Value{"each": cty.ObjectVal(each)}
+	}
+	value, diags := hcldec.Decode(dynblock.Expand(body, values), r.schema.spec(), values)
+	m.refuse(diags)
+	if !value.IsKnown() || value.IsNull() {
+		return cty.DynamicVal
+	}
+	attributes := map[string]cty.Value{}
+	maps.Copy(attributes, value.AsValueMap())
+	for name, text := range r.schema.Arguments {
+		if strings.HasSuffix(text, " computed") {
+			attributes[name] = cty.StringVal(address + "." + name)
+		}
+	}
+	return cty.ObjectVal(attributes)
+}
+
+func second[A, B any](_ A, b B) B { return b }

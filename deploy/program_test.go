@@ -1,0 +1,140 @@
+package deploy_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/zclconf/go-cty/cty"
+)
+
+// containers are those of the app and its jobs, by where they are.
+func (m *module) containers() map[string]cty.Value {
+	all := map[string]cty.Value{}
+	for _, typ := range []string{"azurerm_container_app", "azurerm_container_app_job"} {
+		for _, one := range m.instancesOf(typ) {
+			for _, c := range elements(at(one, "template", 0, "container")) {
+				all[asString(at(one, "name"))] = c
+			}
+		}
+	}
+	return all
+}
+
+// environmentOf is the environment of a container without what comes from secrets.
+func environmentOf(container cty.Value) map[string]string {
+	values := map[string]string{}
+	for _, e := range elements(at(container, "env")) {
+		if asString(at(e, "secret_name")) == "" {
+			values[asString(at(e, "name"))] = asString(at(e, "value"))
+		}
+	}
+	return values
+}
+
+// documented are the environment variables of the README's table.
+func documented(t *testing.T) []string {
+	t.Helper()
+	_, table, found := strings.Cut(string(read(t, "../README.md")), "\n| variable | default | meaning |\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	var names []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\|").FindAllStringSubmatch(table, -1) {
+		names = append(names, row[1])
+	}
+	if !found || len(names) < 20 {
+		t.Fatalf("the README's table of variables has %d", len(names))
+	}
+	// Entra tokens for the database: not a row of that table yet.
+	return append(names, "DATABASE_ENTRA")
+}
+
+func environmentFaults(t *testing.T, m *module) (faults []string) {
+	known := documented(t)
+	for where, c := range m.containers() {
+		seen := map[string]bool{}
+		for _, e := range elements(at(c, "env")) {
+			name := asString(at(e, "name"))
+			if seen[name] {
+				faults = append(faults, fmt.Sprintf("%s: %s is set twice", where, name))
+			}
+			seen[name] = true
+			fromSecret := asString(at(e, "secret_name")) != "" // a relay's key has whatever name the relay's row says
+			if !fromSecret && !slices.Contains(known, name) && !strings.HasPrefix(name, "OTEL_") {
+				faults = append(faults, fmt.Sprintf("%s: the program knows no %s", where, name))
+			}
+		}
+	}
+	return faults
+}
+
+// built is where program builds; TestMain removes it.
+var built string
+
+// program builds worklist-relay once, and returns the path of the binary.
+var program = sync.OnceValues(func() (path string, err error) {
+	if built, err = os.MkdirTemp("", "deploy"); err != nil {
+		return "", err
+	}
+	path = filepath.Join(built, "worklist-relay")
+	if out, err := exec.Command("go", "build", "-o", path, "../cmd/worklist-relay").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if built != "" {
+		_ = os.RemoveAll(built)
+	}
+	os.Exit(code)
+}
+
+// argumentFaults runs the program with the arguments and the environment of each
+// container, but a DATABASE_URL that is refused: nothing is dialled, and of
+// anything else that is wrong it complains too.
+func argumentFaults(t *testing.T, m *module) (faults []string) {
+	for where, c := range m.containers() {
+		if fault := ran(t, c); fault != "" {
+			faults = append(faults, where+": "+fault)
+		}
+	}
+	return faults
+}
+
+const onlyDatabase = "configuration: DATABASE_URL is neither postgres://... nor sqlite:FILE"
+
+func ran(t *testing.T, container cty.Value) (fault string) {
+	t.Helper()
+	binary, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var arguments []string
+	for _, a := range elements(at(container, "args")) {
+		arguments = append(arguments, asString(a))
+	}
+	environment := environmentOf(container)
+	environment["DATABASE_URL"] = "nothing"
+	cmd := exec.Command(binary, arguments...)
+	for _, name := range slices.Sorted(maps.Keys(environment)) {
+		cmd.Env = append(cmd.Env, name+"="+environment[name])
+	}
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	var exit *exec.ExitError
+	err = cmd.Run()
+	if !errors.As(err, &exit) || exit.ExitCode() != 3 || !strings.Contains(said.String(), onlyDatabase) {
+		return fmt.Sprintf("worklist-relay %s: %v: %s", strings.Join(arguments, " "), err, said.String())
+	}
+	return ""
+}
