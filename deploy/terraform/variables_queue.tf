@@ -20,14 +20,14 @@ variable "queue_name" {
 }
 
 variable "lock_duration" {
-  description = "How long a received message or accepted session stays locked; it is renewed meanwhile. ISO 8601, PT5S to PT5M, as Azure writes it (PT1M, not PT60S)."
+  description = "How long a received message or accepted session stays locked; it is renewed meanwhile, which takes up to half a minute. ISO 8601, PT30S to PT5M, as Azure writes it (PT1M, not PT60S)."
   type        = string
   default     = "PT1M"
 
   validation {
     # The provider takes any text here, and the API refuses it half-way through an apply.
-    condition     = can(regex("^PT(([5-9]|[1-5][0-9])S|[1-4]M(([1-9]|[1-5][0-9])S)?|5M)$", var.lock_duration))
-    error_message = "lock_duration must be between PT5S and PT5M."
+    condition     = can(regex("^PT([345][0-9]S|[1-4]M(([1-9]|[1-5][0-9])S)?|5M)$", var.lock_duration))
+    error_message = "lock_duration must be between PT30S, or locks would be lost while work goes on, and PT5M, which is Service Bus's most."
   }
 }
 

@@ -36,10 +36,10 @@ run "lock_of_ten_minutes" {
   expect_failures = [var.lock_duration]
 }
 
-run "lock_of_one_second" {
+run "lock_of_ten_seconds" {
   command = plan
   variables {
-    lock_duration = "PT1S"
+    lock_duration = "PT10S"
   }
   expect_failures = [var.lock_duration]
 }
