@@ -104,7 +104,11 @@ func TestMain(m *testing.M) {
 // anything else that is wrong it complains too.
 func argumentFaults(t *testing.T, m *module) (faults []string) {
 	for where, c := range m.containers() {
-		if fault := ran(t, c); fault != "" {
+		var arguments []string
+		for _, a := range elements(at(c, "args")) {
+			arguments = append(arguments, asString(a))
+		}
+		if fault := ran(t, arguments, environmentOf(c)); fault != "" {
 			faults = append(faults, where+": "+fault)
 		}
 	}
@@ -113,22 +117,19 @@ func argumentFaults(t *testing.T, m *module) (faults []string) {
 
 const onlyDatabase = "configuration: DATABASE_URL is neither postgres://... nor sqlite:FILE"
 
-func ran(t *testing.T, container cty.Value) (fault string) {
+func ran(t *testing.T, arguments []string, environment map[string]string) (fault string) {
 	t.Helper()
 	binary, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var arguments []string
-	for _, a := range elements(at(container, "args")) {
-		arguments = append(arguments, asString(a))
-	}
-	environment := environmentOf(container)
-	environment["DATABASE_URL"] = "nothing"
 	cmd := exec.Command(binary, arguments...)
 	for _, name := range slices.Sorted(maps.Keys(environment)) {
-		cmd.Env = append(cmd.Env, name+"="+environment[name])
+		if name != "DATABASE_URL" {
+			cmd.Env = append(cmd.Env, name+"="+environment[name])
+		}
 	}
+	cmd.Env = append(cmd.Env, "DATABASE_URL=nothing")
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	var exit *exec.ExitError
