@@ -4,6 +4,7 @@ resource "azurerm_container_app" "app" {
   name                         = var.name
   resource_group_name          = var.resource_group_name
   container_app_environment_id = var.container_app_environment_id
+  workload_profile_name        = var.workload_profile_name
   revision_mode                = "Single"
   tags                         = var.tags
 

@@ -2,8 +2,8 @@
 # new version of the app, `replay` when dead letters are to be sent again.
 locals {
   jobs = {
-    migrate = ["migrate"]
-    replay  = var.replay_arguments
+    migrate = { args = ["migrate"], image = var.migrate_image == null ? var.image : var.migrate_image }
+    replay  = { args = var.replay_arguments, image = var.image }
   }
 }
 
@@ -14,6 +14,7 @@ resource "azurerm_container_app_job" "job" {
   resource_group_name          = var.resource_group_name
   location                     = var.location
   container_app_environment_id = var.container_app_environment_id
+  workload_profile_name        = var.workload_profile_name
   replica_timeout_in_seconds   = 1800
   replica_retry_limit          = 0
   tags                         = var.tags
@@ -39,10 +40,10 @@ resource "azurerm_container_app_job" "job" {
   template {
     container {
       name   = "worklist-relay"
-      image  = var.image
+      image  = each.value.image
       cpu    = var.cpu
       memory = local.memory
-      args   = each.value
+      args   = each.value.args
 
       dynamic "env" {
         for_each = local.environment

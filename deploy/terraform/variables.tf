@@ -33,6 +33,12 @@ variable "container_app_environment_id" {
   type        = string
 }
 
+variable "workload_profile_name" {
+  description = "Workload profile of the environment that app and jobs run on; null only in an environment without profiles."
+  type        = string
+  default     = "Consumption"
+}
+
 variable "log_analytics_workspace_id" {
   description = "Log Analytics workspace of the environment's logs."
   type        = string

@@ -14,6 +14,17 @@ variable "image" {
   }
 }
 
+variable "migrate_image" {
+  description = "Image of the migration job; null: as image. A version that changes the schema is named here first, and as image once the job has run."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.migrate_image == null ? true : can(regex("^[a-z0-9][a-z0-9./:_-]*(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})$", var.migrate_image)) && !endswith(var.migrate_image, ":latest")
+    error_message = "migrate_image must name a digest (REPOSITORY@sha256:...) or a tag other than latest."
+  }
+}
+
 variable "cpu" {
   description = "Cores of a replica and of a job. Memory goes with it, 2 GiB to the core."
   type        = number
@@ -174,6 +185,7 @@ variable "replay_arguments" {
   description = "Arguments of the reprocessing job. Without --yes it says what it would do, and does nothing."
   type        = list(string)
   default     = ["dlq", "replay", "--reason-why", "dry run of the reprocessing job"]
+  nullable    = false
 
   validation {
     condition     = can(regex("^dlq replay (.* )?--(reason-)?why[ =].", join(" ", var.replay_arguments)))

@@ -124,6 +124,20 @@ run "jobs" {
   }
 }
 
+run "a_new_schema" {
+  command = plan
+  variables { migrate_image = "contoso.azurecr.io/worklist-relay:2.0.0" }
+
+  assert {
+    condition     = azurerm_container_app_job.job["migrate"].template[0].container[0].image == "contoso.azurecr.io/worklist-relay:2.0.0"
+    error_message = "the migration is not the new version's"
+  }
+  assert {
+    condition     = azurerm_container_app_job.job["replay"].template[0].container[0].image == var.image && azurerm_container_app.app[0].template[0].container[0].image == var.image
+    error_message = "something runs on a schema that is not there yet"
+  }
+}
+
 run "before_the_app" {
   command = plan
   variables { deploy_app = false }

@@ -76,6 +76,14 @@ run "no_tag" {
   expect_failures = [var.image]
 }
 
+run "latest_to_migrate" {
+  command = plan
+  variables {
+    migrate_image = "contoso.azurecr.io/worklist-relay:latest"
+  }
+  expect_failures = [var.migrate_image]
+}
+
 run "grace_too_short" {
   command = plan
   variables {

@@ -80,6 +80,9 @@ module "worklist_relay" {
     name = azurerm_postgresql_flexible_server_database.worklist.name
   }
 
-  image      = var.image
-  deploy_app = var.deploy_app
+  image         = var.image
+  migrate_image = var.migrate_image
+  deploy_app    = var.deploy_app
+
+  replay_arguments = var.replay_arguments
 }

@@ -49,3 +49,15 @@ variable "deploy_app" {
   type        = bool
   default     = true
 }
+
+variable "migrate_image" {
+  description = "Image of the migration job, while it is not yet that of the app; null: as image."
+  type        = string
+  default     = null
+}
+
+variable "replay_arguments" {
+  description = "Arguments of the reprocessing job; null: a dry run."
+  type        = list(string)
+  default     = null
+}
