@@ -84,6 +84,7 @@ func composeFaults(t *testing.T, text []byte) (faults []string) {
 }
 
 func TestCompose(t *testing.T) {
+	t.Parallel()
 	text := read(t, "local/compose.yaml")
 	for _, fault := range composeFaults(t, text) {
 		t.Error(fault)

@@ -100,8 +100,8 @@ func TestMain(m *testing.M) {
 }
 
 // argumentFaults runs the program with the arguments and the environment of each
-// container, but a DATABASE_URL that is refused: nothing is dialled, and of
-// anything else that is wrong it complains too.
+// container, and a LOG_LEVEL that is refused: so nothing is dialled, and of
+// anything else that is wrong the program complains too.
 func argumentFaults(t *testing.T, m *module) (faults []string) {
 	for where, c := range m.containers() {
 		var arguments []string
@@ -115,7 +115,8 @@ func argumentFaults(t *testing.T, m *module) (faults []string) {
 	return faults
 }
 
-const onlyDatabase = "configuration: DATABASE_URL is neither postgres://... nor sqlite:FILE"
+// onlyLogLevel is what it says where nothing else is wrong.
+const onlyLogLevel = "configuration: LOG_LEVEL is not a log level"
 
 func ran(t *testing.T, arguments []string, environment map[string]string) (fault string) {
 	t.Helper()
@@ -125,16 +126,14 @@ func ran(t *testing.T, arguments []string, environment map[string]string) (fault
 	}
 	cmd := exec.Command(binary, arguments...)
 	for _, name := range slices.Sorted(maps.Keys(environment)) {
-		if name != "DATABASE_URL" {
-			cmd.Env = append(cmd.Env, name+"="+environment[name])
-		}
+		cmd.Env = append(cmd.Env, name+"="+environment[name])
 	}
-	cmd.Env = append(cmd.Env, "DATABASE_URL=nothing")
+	cmd.Env = append(cmd.Env, "LOG_LEVEL=planted") // the last one counts
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	var exit *exec.ExitError
 	err = cmd.Run()
-	if !errors.As(err, &exit) || exit.ExitCode() != 3 || !strings.Contains(said.String(), onlyDatabase) {
+	if !errors.As(err, &exit) || exit.ExitCode() != 3 || !strings.Contains(said.String(), onlyLogLevel) {
 		return fmt.Sprintf("worklist-relay %s: %v: %s", strings.Join(arguments, " "), err, said.String())
 	}
 	return ""

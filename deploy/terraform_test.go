@@ -89,6 +89,7 @@ func variablesOf(t *testing.T, blocks hclsyntax.Blocks, typ string) map[string]c
 }
 
 func TestModule(t *testing.T) {
+	t.Parallel()
 	for with, values := range map[string]map[string]cty.Value{"the defaults": given(t), "everything": everything(t)} {
 		m := loadModule(t, "terraform", values)
 		if len(m.resources) < 15 {
@@ -96,6 +97,7 @@ func TestModule(t *testing.T) {
 		}
 		for name, check := range checks {
 			t.Run(with+"/"+name, func(t *testing.T) {
+				t.Parallel()
 				for _, fault := range check(t, m) {
 					t.Error(fault)
 				}
@@ -106,6 +108,7 @@ func TestModule(t *testing.T) {
 
 // The example fits the schema, and gives the module what it needs and nothing else.
 func TestExample(t *testing.T) {
+	t.Parallel()
 	values := variablesOf(t, parse(t, "terraform/tests/example.tftest.hcl").Blocks, "variables")
 	m := loadModule(t, "terraform/examples/complete", values)
 	for _, fault := range append(m.faults, unformatted(t, m)...) {
@@ -131,6 +134,7 @@ func TestExample(t *testing.T) {
 
 // Each run of refused.tftest.hcl is refused by the variable that it expects, and by no other.
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	body := parse(t, "terraform/tests/refused.tftest.hcl")
 	if refused := refusals(t, given(t)); len(refused) > 0 {
 		t.Fatalf("what is right is refused: %v", refused)
@@ -177,6 +181,7 @@ func refusals(t *testing.T, values map[string]cty.Value) (refused []string) {
 }
 
 func TestVariablesAreDocumented(t *testing.T) {
+	t.Parallel()
 	for _, dir := range []string{"terraform", "terraform/examples/complete"} {
 		m := loadModule(t, dir, nil)
 		for _, v := range m.variables {
@@ -203,6 +208,7 @@ func unformatted(_ *testing.T, m *module) (faults []string) {
 
 // Terraform itself is asked where it is installed.
 func TestTerraformFormat(t *testing.T) {
+	t.Parallel()
 	terraform, err := exec.LookPath("terraform")
 	if err != nil {
 		t.Skip("no terraform at hand")

@@ -2,11 +2,11 @@
 # metric alerts cannot, and what stands in logs only.
 locals {
   # Metrics and logs arrive here minutes late, so each query looks back further
-  # than it is asked about. `open` is whether it is clinic hours where the clinics are.
-  clinic_open = var.clinic_hours == null ? "let open = true;" : join("\n", [
-    "let clinic = datetime_utc_to_local(now(), '${var.clinic_time_zone}');",
-    "let minute = hourofday(clinic) * 60 + datetime_part('minute', clinic);",
-    "let open = toint(dayofweek(clinic) / 1d) in (${local.hours.days}) and minute >= ${tonumber(local.hours.opens[0]) * 60 + tonumber(local.hours.opens[1])} and minute < ${tonumber(local.hours.closes[0]) * 60 + tonumber(local.hours.closes[1])};",
+  # than it is asked about. `clinics_open` goes by the clinics' own clock.
+  clinics_open = var.clinic_hours == null ? "let clinics_open = true;" : join("\n", [
+    "let clinic_time = datetime_utc_to_local(now(), '${var.clinic_time_zone}');",
+    "let clinic_minute = hourofday(clinic_time) * 60 + datetime_part('minute', clinic_time);",
+    "let clinics_open = toint(dayofweek(clinic_time) / 1d) in (${local.hours.days}) and clinic_minute >= ${tonumber(local.hours.opens[0]) * 60 + tonumber(local.hours.opens[1])} and clinic_minute < ${tonumber(local.hours.closes[0]) * 60 + tonumber(local.hours.closes[1])};",
   ])
 
   log_alerts = {
@@ -18,11 +18,11 @@ locals {
       by       = []
       # Metrics lose their dimensions on the way here: these are of all queues of the namespace.
       query = <<-KQL
-        ${local.clinic_open}
+        ${local.clinics_open}
         AzureMetrics
         | where ResourceId =~ '${var.servicebus_namespace_id}' and TimeGenerated between (ago(15m) .. ago(5m))
         | summarize waiting = minif(Minimum, MetricName == 'ActiveMessages'), completed = sumif(Total, MetricName == 'CompleteMessage')
-        | where open and waiting > 0 and completed == 0
+        | where clinics_open and waiting > 0 and completed == 0
       KQL
     }
 
@@ -32,15 +32,20 @@ locals {
       window   = "PT5M"
       lookback = "P1D"
       by       = ["gateway"]
-      # The breaker's latest word on each gateway.
+      # The latest word on each gateway. A process that starts says it again, so a day is long enough.
       query = <<-KQL
-        ${local.clinic_open}
+        ${local.clinics_open}
         ContainerAppConsoleLogs_CL
         | where ContainerAppName_s == '${var.name}'
         | extend line = parse_json(Log_s)
-        | where line.msg in ('gateway cannot be reached, its actions wait', 'gateway is back')
-        | summarize arg_max(TimeGenerated, line) by gateway = tostring(line.gateway)
-        | where open and line.msg != 'gateway is back' and line.phase == 'no_listener'
+        | extend msg = tostring(line.msg), gateway = tostring(line.gateway), phase = tostring(line.phase)
+        | summarize
+            lost = maxif(TimeGenerated, msg == 'gateway cannot be reached, its actions wait' and phase == 'no_listener'),
+            back = maxif(TimeGenerated, msg == 'gateway is back'),
+            held = maxif(TimeGenerated, msg == 'gateway is held back by an operator, its actions wait'),
+            released = maxif(TimeGenerated, msg == 'gateway is held back no longer')
+          by gateway
+        | where clinics_open and isnotnull(lost) and (isnull(back) or back < lost) and (isnull(held) or released > held)
       KQL
     }
 
