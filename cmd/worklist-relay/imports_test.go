@@ -72,6 +72,7 @@ var mayImport = map[string][]string{
 	"consumer/servicebustest":               {"consumer/servicebustest/internal/amqp"},
 	"consumer/servicebustest/internal/amqp": {},
 	"cmd/worklist-relay":                    {"consumer", "relay", "store"},
+	"deploy":                                {},
 	"cmd/local":                             {"consumer", "relay", "store", "consumer/servicebustest", "relay/relaytest"},
 	"deploy":                                {}, // tests of what is deployed
 }
