@@ -83,6 +83,47 @@ func terraformAlerts(t *testing.T) string {
 	return all.String()
 }
 
+// The links of the runbooks lead somewhere.
+func TestRunbookLinks(t *testing.T) {
+	t.Parallel()
+	for _, file := range append(runbooks(t), "README", "../monitoring/README") {
+		file = filepath.Join("runbooks", file+".md")
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range regexp.MustCompile(`\]\(([^)#]+)`).FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), link[1])); err != nil {
+				t.Errorf("%s links to %s: %v", file, link[1], err)
+			}
+		}
+	}
+}
+
+// For each reason that a dead letter may have there is something to do.
+func TestRunbookOfDeadLettersHasAllReasons(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(readme), "\n| reason | what it means, and what helps |\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	reasons := regexp.MustCompile("(?m)^\\| (`[A-Z][A-Za-z]+`) \\|").FindAllStringSubmatch(table, -1)
+	runbook, err := os.ReadFile("runbooks/dead-letters.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, reason := range reasons {
+		if !strings.Contains(string(runbook), reason[1]) {
+			t.Errorf("runbooks/dead-letters.md does not say what to do about %s", reason[1])
+		}
+	}
+	if len(reasons) == 0 {
+		t.Error("the README has no table of reasons")
+	}
+}
+
 // Whatever a runbook or an alert tells a person to run is a command of the
 // program, with flags and arguments that it takes: its help shows them, and it
 // does not call the line wrong (exit code 2). It is run without an environment,
