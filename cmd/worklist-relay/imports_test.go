@@ -74,7 +74,6 @@ var mayImport = map[string][]string{
 	"cmd/worklist-relay":                    {"consumer", "relay", "store"},
 	"deploy":                                {},
 	"cmd/local":                             {"consumer", "relay", "store", "consumer/servicebustest", "relay/relaytest"},
-	"deploy":                                {}, // tests of what is deployed
 }
 
 // ownedBy says which packages of ours may import a library, by path prefix.
