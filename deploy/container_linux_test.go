@@ -38,6 +38,7 @@ type confinement struct {
 // container is a run of the image.
 type container struct {
 	t     *testing.T
+	args  []string
 	id    string
 	state string // folder of runc's; "" without runc
 	cmd   *exec.Cmd
@@ -78,7 +79,7 @@ func (c confinement) create(args []string) *container {
 	for name, value := range c.env {
 		p.Env = append(p.Env, name+"="+value)
 	}
-	made := &container{t: c.t, ended: make(chan struct{})}
+	made := &container{t: c.t, args: args, ended: make(chan struct{})}
 	if c.chroot {
 		made.cmd = p.inChroot()
 	} else {
@@ -114,7 +115,7 @@ func (c *container) begin() {
 			<-c.ended
 		}
 		if c.t.Failed() {
-			c.t.Logf("%v:\n%s", c.cmd.Args, c.log.String())
+			c.t.Logf("%v:\n%s", c.args, c.log.String())
 		}
 	})
 }
@@ -134,10 +135,10 @@ func (c *container) exits(code int) {
 	select {
 	case <-c.ended:
 	case <-time.After(patience):
-		c.t.Fatalf("%v did not end", c.cmd.Args)
+		c.t.Fatalf("%v did not end", c.args)
 	}
 	if got := c.cmd.ProcessState.ExitCode(); got != code {
-		c.t.Fatalf("%v ended with %v, want exit code %d\n%s", c.cmd.Args, c.cmd.ProcessState, code, c.log.String())
+		c.t.Fatalf("%v ended with %v, want exit code %d\n%s", c.args, c.cmd.ProcessState, code, c.log.String())
 	}
 }
 

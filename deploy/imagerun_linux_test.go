@@ -96,7 +96,7 @@ func (c *container) answers() (url string) {
 	until(c.t, "/livez says 200", func() bool {
 		select {
 		case <-c.ended:
-			c.t.Fatalf("%v ended with %v\n%s", c.cmd.Args, c.cmd.ProcessState, c.log.String())
+			c.t.Fatalf("%v ended with %v\n%s", c.args, c.cmd.ProcessState, c.log.String())
 		default:
 		}
 		found := httpAddr.FindStringSubmatch(c.log.String())
