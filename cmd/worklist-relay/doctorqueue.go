@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -16,9 +17,9 @@ import (
 	"github.com/worklist-relay/worklist-relay/consumer"
 )
 
-// ownSession is opened for a moment on a queue with sessions. No producer's
-// session has a space in it.
-const ownSession = "worklist-relay doctor"
+// ownSession begins the name of an empty session that is opened for a moment on a
+// queue with sessions. No producer's has a space in it.
+const ownSession = "worklist-relay doctor "
 
 // queueAnswer is what came of asking Service Bus.
 type queueAnswer struct {
@@ -107,7 +108,7 @@ func peekOne(ctx context.Context, receiver *azservicebus.Receiver) (err error) {
 // the broker tells only to who opens one, or does without.
 func (d *doctor) openSession(ctx context.Context, client *azservicebus.Client, queue string) (string, error) {
 	if d.config.ServiceBusSessions {
-		_, err := client.AcceptSessionForQueue(ctx, queue, ownSession, nil)
+		_, err := client.AcceptSessionForQueue(ctx, queue, ownSession+rand.Text(), nil)
 		return "the queue requires them, as SERVICEBUS_SESSIONS=true says", err
 	}
 	receiver, err := client.NewReceiverForQueue(queue, nil)

@@ -1,20 +1,11 @@
 package main_test
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"net"
-	"net/http"
-	"net/http/httptest"
-	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +14,6 @@ import (
 
 	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
-	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 	"github.com/worklist-relay/worklist-relay/store"
 	"github.com/worklist-relay/worklist-relay/store/storetest"
 )
@@ -160,196 +150,6 @@ func (i *installation) dump(db *sql.DB, table string) string {
 	}
 	i.must(rows.Err())
 	return text.String()
-}
-
-// With everything down doctor still ends, with every failure named.
-func TestDoctorWorksWhenAllIsDown(t *testing.T) {
-	t.Parallel()
-	i := newInstallation(t, "sqlite", queueAsItShouldBe())
-	i.env = map[string]string{
-		"SERVICEBUS_CONNECTION_STRING": direct(swallowing(t)), "SERVICEBUS_SESSIONS": "maybe",
-		"DATABASE_URL": "postgres://postgres:" + leaktest.BrokerKey + "@" + mute(t) + "/test?sslmode=verify-full",
-	}
-	said := i.examine("--timeout", "1s", "--echo", "--json")
-	for _, want := range []finding{
-		{Check: "configuration", State: "failed", Found: "SERVICEBUS_SESSIONS is not a true or false"},
-		{Check: "tcp", State: "failed", Found: "swallowed"},
-		{Check: "tls", State: "failed", Found: "swallowed: connected"},
-		{Check: "queue", State: "skipped", Found: "Service Bus cannot be reached"},
-		{Check: "database", State: "skipped", Found: "the database cannot be reached"},
-		{Check: "relays", State: "skipped"},
-	} {
-		said.has(t, want)
-	}
-	if said.code != 3 || said.Worst != "failed" {
-		t.Errorf("exit code %d, worst %s", said.code, said.Worst)
-	}
-	i.env = map[string]string{}
-	if said := i.examine("--json"); said.code != 3 || said.count("configuration", "failed") != 2 {
-		t.Errorf("without any configuration: exit code %d, %s", said.code, said.out)
-	}
-}
-
-func (e examined) has(t *testing.T, want finding) {
-	t.Helper()
-	for _, f := range e.Findings {
-		if f.matches(want) {
-			return
-		}
-	}
-	t.Errorf("not found: %+v\n%s", want, e.out)
-}
-
-func (e examined) count(check, state string) (n int) {
-	for _, f := range e.Findings {
-		if f.Check == check && f.State == state {
-			n++
-		}
-	}
-	return n
-}
-
-// A signal ends doctor at once, with what is known by then; what was cut short
-// is no failure.
-func TestDoctorStopsAtOnce(t *testing.T) {
-	t.Parallel()
-	i := newInstallation(t, "sqlite", queueAsItShouldBe())
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	i.must(err)
-	defer listener.Close()
-	i.env["SERVICEBUS_CONNECTION_STRING"] = direct(listener.Addr().String())
-	cmd := i.command("--timeout", "5m")
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	i.must(cmd.Start())
-	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
-	defer late.Stop()
-	called, err := listener.Accept()
-	i.must(err)
-	defer called.Close()
-	_, err = called.Read(make([]byte, 1)) // it has begun with TLS, and waits
-	i.must(err)
-	i.must(cmd.Process.Signal(syscall.SIGINT))
-	_ = cmd.Wait() // the code tells
-	if code := cmd.ProcessState.ExitCode(); code != 5 {
-		t.Errorf("ended with %v, want exit code 5", cmd.ProcessState)
-	}
-	for _, want := range []string{"ok       configuration: ", "skipped  tls 127.0.0.1:", "skipped  container: stopped by a signal", "worst: ok (0 failed"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("not said: %q\n%s%s", want, out.String(), errs.String())
-		}
-	}
-}
-
-// tokenService is where a container asks for the tokens of its identity.
-func tokenService(t *testing.T, answer http.HandlerFunc) map[string]string {
-	t.Helper()
-	server := httptest.NewServer(answer)
-	t.Cleanup(server.Close)
-	return map[string]string{
-		"IDENTITY_ENDPOINT": server.URL, "IDENTITY_HEADER": "synthetic", "AZURE_CLIENT_ID": "0f0f0f0f-0000-4000-8000-00000000000a",
-		"SERVICEBUS_NAMESPACE": "nowhere.invalid", "SERVICEBUS_CONNECTION_STRING": "", "SERVICEBUS_ADMIN_URL": "",
-	}
-}
-
-// Doctor says whose tokens it gets, and never the token.
-func TestDoctorTellsOfTokens(t *testing.T) {
-	t.Parallel()
-	encode := base64.RawURLEncoding.EncodeToString
-	claims := encode([]byte(`{"appid":"the-app","oid":"the-object","tid":"the-tenant","aud":"https://relay.azure.net","upn":"person@example.org"}`))
-	token := encode([]byte(`{"alg":"none"}`)) + "." + claims + "." + encode([]byte("signature"))
-	i := newInstallation(t, "sqlite", queueAsItShouldBe())
-	for name, value := range tokenService(t, func(w http.ResponseWriter, r *http.Request) {
-		if strings.Contains(r.URL.RawQuery, "servicebus") {
-			w.WriteHeader(http.StatusBadRequest)
-			fmt.Fprintf(w, `{"error":"invalid_request","error_description":"AADSTS700016: not found, nor %s"}`, token)
-			return
-		}
-		fmt.Fprintf(w, `{"access_token":%q,"expires_on":"%d","resource":"r","token_type":"Bearer"}`, token, time.Now().Add(time.Hour).Unix())
-	}) {
-		i.env[name] = value
-	}
-	said := i.examine("--json")
-	said.has(t, finding{Check: "token", Target: "Azure Relay", State: "ok", Found: "app id the-app, object id the-object, tenant the-tenant, audience https://relay.azure.net, until "})
-	said.has(t, finding{Check: "token", Target: "Service Bus", State: "failed", Found: "refused with 400, AADSTS700016", Mend: "AZURE_CLIENT_ID must be its client id"})
-	for _, secret := range []string{claims, "c2lnbmF0dXJl", "person@"} {
-		if strings.Contains(said.out+said.errs, secret) {
-			t.Errorf("it says %q", secret)
-		}
-	}
-}
-
-// What only a PostgreSQL server can be wrong in.
-func TestDoctorFindsFaultsOfPostgres(t *testing.T) {
-	query := func(i *installation, name, value string) {
-		u, err := url.Parse(i.env["DATABASE_URL"])
-		i.must(err)
-		q := u.Query()
-		q.Set(name, value)
-		u.RawQuery = q.Encode()
-		i.env["DATABASE_URL"] = u.String()
-	}
-	exec := func(i *installation, statements string) {
-		s := scene{t: i.t, database: i.database}
-		db, err := s.open()
-		i.must(err)
-		defer db.Close()
-		_, err = db.Exec(statements)
-		i.must(err)
-	}
-	for _, fault := range []plantedFault{
-		{name: "clock ahead", plant: func(t *testing.T, i *installation) {
-			// The function of our schema stands before the server's own.
-			exec(i, "CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$ SELECT pg_catalog.clock_timestamp() - interval '1 minute' $$")
-			u, err := url.Parse(i.database)
-			i.must(err)
-			query(i, "search_path", u.Query().Get("search_path")+",pg_catalog")
-		}, code: 1, want: finding{"clock", "database", "failed", "this machine's is ahead by", "Synchronise the clock"}},
-		{name: "read-only", plant: func(t *testing.T, i *installation) { query(i, "default_transaction_read_only", "on") }, code: 1, others: true,
-			want: finding{"database", "PostgreSQL", "failed", "read-only", "Name the primary server"}},
-		{name: "no such database", plant: func(t *testing.T, i *installation) {
-			u, err := url.Parse(i.database)
-			i.must(err)
-			u.Path = "/none_" + filepath.Base(t.TempDir())
-			i.env["DATABASE_URL"] = u.String()
-		}, code: 1, want: finding{"database", "", "failed", "does not exist", "or make the database"}},
-		{name: "older schema", plant: func(t *testing.T, i *installation) { exec(i, "DELETE FROM goose_db_version WHERE version_id > 2") }, code: 3,
-			want: finding{"schema", "", "failed", "version 2, needed: ", "Run `worklist-relay migrate`"}},
-		{name: "newer schema", plant: func(t *testing.T, i *installation) {
-			exec(i, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, TRUE)")
-		}, code: 3, want: finding{"schema", "", "failed", "version 9999 is newer", "Run the newer worklist-relay"}},
-	} {
-		t.Run(fault.name, func(t *testing.T) {
-			t.Parallel()
-			i := newInstallation(t, "postgres", queueAsItShouldBe())
-			fault.plant(t, i)
-			i.finds(fault)
-		})
-	}
-}
-
-// A certificate of an authority that RELAY_CA_FILE names is as good as any.
-func TestDoctorTrustsAnAuthorityThatIsNamed(t *testing.T) {
-	t.Parallel()
-	i := newInstallation(t, "sqlite", queueAsItShouldBe())
-	server := secureRelay(t, "127.0.0.1:0")
-	i.trust(server)
-	i.addRelay("york", server.Addr(), "york")
-	said := i.examine("--json")
-	said.has(t, finding{Check: "tls", Target: server.Addr(), State: "ok", Found: "TLS 1.3, certificate by "})
-	if said.code != 0 {
-		t.Errorf("exit code %d\n%s", said.code, said.out)
-	}
-}
-
-// trust lets doctor dial a relay, and trust its certificate.
-func (i *installation) trust(server *relaytest.Server) {
-	i.t.Helper()
-	file := filepath.Join(i.t.TempDir(), "ca.pem")
-	i.must(os.WriteFile(file, server.CertificatePEM(), 0o600))
-	host, _, err := net.SplitHostPort(server.Addr())
-	i.must(err)
-	i.env["RELAY_CA_FILE"], i.env["RELAY_ALLOW_HOSTS"] = file, host
 }
 
 // Gateways that get no actions for a while are no fault, and noted.
