@@ -23,8 +23,10 @@ type databaseAnswer struct {
 // askDatabase opens the database as run does, and asks it what run needs to be
 // so. Nothing is written: one write is made and taken back.
 func (d *doctor) askDatabase(ctx context.Context) databaseAnswer {
-	if why := d.cut["the database"]; why != "" {
-		return databaseAnswer{findings: []finding{{Check: "database", State: skipped, Found: why}}}
+	for _, why := range []string{d.cut["the database"], d.cut["token for PostgreSQL"]} {
+		if why != "" {
+			return databaseAnswer{findings: []finding{{Check: "database", State: skipped, Found: why}}}
+		}
 	}
 	if file, isFile := strings.CutPrefix(d.config.DatabaseURL, "sqlite:"); isFile {
 		// Opening would make an empty database.
@@ -40,7 +42,7 @@ func (d *doctor) askDatabase(ctx context.Context) databaseAnswer {
 }
 
 func (d *doctor) openDatabase(ctx context.Context) databaseAnswer {
-	s, err := store.Open(ctx, d.config.DatabaseURL)
+	s, err := d.config.openDatabase(ctx)
 	if err != nil {
 		what, mend := d.whyNotOpen(ctx, err)
 		return databaseAnswer{findings: []finding{d.bad(ctx, "database", "", what, mend)}}

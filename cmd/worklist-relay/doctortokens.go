@@ -26,8 +26,11 @@ func (c config) audiences() (list []audience) {
 	if c.ServiceBusNamespace != "" {
 		list = append(list, audience{"Service Bus", "https://servicebus.azure.net//.default"}) // as the SDK has it: one token for both
 	}
-	if c.ServiceBusNamespace != "" || c.AzureClientID != "" {
+	if c.ServiceBusNamespace != "" || c.AzureClientID != "" || c.DatabaseEntra {
 		list = append(list, audience{"Azure Relay", "https://relay.azure.net/.default"})
+	}
+	if c.DatabaseEntra {
+		list = append(list, audience{"PostgreSQL", databaseScope})
 	}
 	return list
 }

@@ -120,7 +120,9 @@ func TestEntra(t *testing.T) {
 				t.Errorf("%s without a token says %q", command, out)
 			}
 		}
+		s.holds(s.command(1, "doctor"), "FAILED   token PostgreSQL: refused with 400", "skipped  database: there is no token for it", "ok       token Service Bus: ")
 		s.identities.grantFrom(forDatabase)
+		s.holds(s.command(1, "doctor"), "ok       token PostgreSQL: ", "FAILED   database: ")
 		if out := s.command(1, "migrate"); !strings.Contains(out, "password authentication failed") {
 			t.Errorf("migrate without a role says %q", out)
 		}
@@ -128,6 +130,8 @@ func TestEntra(t *testing.T) {
 		for _, command := range []string{"migrate", "relays list", "relays ping --all", "dlq count", "dlq reconcile"} {
 			s.command(0, command)
 		}
+		s.holds(s.command(1, "doctor --echo"), "ok       token PostgreSQL: ", "ok       listen ", "ok       rights", "ok       echo ",
+			"lockDuration is 5s", "worst: FAILED (1 failed, 0 warnings") // the test's own choice
 		if out := s.command(0, "dlq reconcile"); strings.Contains(out, "not known") {
 			t.Errorf("dlq reconcile could not count the queue: %s", out)
 		}
@@ -160,7 +164,7 @@ func newEntraScene(t *testing.T, bin string, life time.Duration, ready ...string
 	s.must(err)
 	s.addRole(address)
 	s.broker, err = servicebustest.NewServer(servicebustest.Config{
-		TLS: true, HTTPAddr: "127.0.0.1:0", Queues: []servicebustest.Queue{{Name: queue, LockDuration: 5 * time.Second}},
+		TLS: true, HTTPAddr: "127.0.0.1:0", Queues: []servicebustest.Queue{{Name: queue, LockDuration: 5 * time.Second, DeadLetteringOnExpiration: true}},
 		VerifyJWT: func(token, _ string) (time.Time, error) { return s.identities.verify(token, forServiceBus) },
 	})
 	s.must(err)
@@ -241,6 +245,16 @@ func (s *entraScene) says(p *program, parts ...string) {
 		}
 		return false
 	})
+}
+
+// holds says what of these the output does not hold.
+func (s *entraScene) holds(out string, parts ...string) {
+	s.t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(out, part) {
+			s.t.Errorf("not said: %q\n%s", part, out)
+		}
+	}
 }
 
 // command runs a command to its end, which must be with this exit code, and
