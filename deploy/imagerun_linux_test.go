@@ -64,6 +64,9 @@ func testImageRuns(t *testing.T, inside confinement, databaseURL string) {
 	first.checkConfined()
 	until(t, "/readyz says 200", func() bool { return statusOf(url+"/readyz") == http.StatusOK })
 	until(t, "some actions are done", func() bool { return w.books().Items > 10 })
+	if got := statusOf(url + "/metrics"); got != http.StatusOK {
+		t.Errorf("/metrics says %d, want 200", got)
+	}
 	t.Logf("%s of memory at most", first.status()["VmHWM"])
 	first.stop()
 
