@@ -91,7 +91,7 @@ func takesPassword(u *url.URL, cfg pq.Config) error {
 		faults = append(faults, errors.New("the URL holds a password, and a token is to be the password: leave one out"))
 	}
 	if u.User.Username() == "" {
-		faults = append(faults, errors.New("the URL names no role: give postgres://ROLE@HOST/..."))
+		faults = append(faults, errors.New("the URL names no role: give postgres://ROLE@HOST/DATABASE"))
 	}
 	if cfg.SSLMode != pq.SSLModeVerifyFull && !onLoopback(cfg) {
 		faults = append(faults, errors.New("a token is sent only to a server whose name is verified: give sslmode=verify-full"))

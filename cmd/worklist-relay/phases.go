@@ -56,7 +56,7 @@ func adviceOn(phase relay.Phase, err error) advice {
 	case errors.Is(err, relay.ErrHostNotAllowed):
 		return advice{"This host may not be dialled.", "If it is the right one, name it in RELAY_ALLOW_HOSTS, here and for `run`. If not, mend the relay with `relays add --replace`."}
 	case errors.Is(err, consumer.ErrNoKey):
-		return advice{"There is no credential for this relay here.", "Set the variable that the relay names, as it is set for `run`. A relay without one needs SERVICEBUS_NAMESPACE or AZURE_CLIENT_ID, for Entra ID."}
+		return advice{"There is no credential for this relay here.", "Set the variable that the relay names, as it is set for `run`. A relay without one needs SERVICEBUS_NAMESPACE, AZURE_CLIENT_ID or DATABASE_ENTRA, for Entra ID."}
 	}
 	return phases[phase]
 }

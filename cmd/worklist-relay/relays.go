@@ -46,7 +46,7 @@ func relaysAddCommand() *cobra.Command {
 		Long: "add says which hybrid connection the actions of a provider go to, or of one setting of\n" +
 			"it. Without --setting it is the provider's default, which serves the messages that\n" +
 			"name no setting, and no others. The key is named by the environment variable that holds\n" +
-			"it where run runs; without a key, Entra ID is used, for which run needs\nSERVICEBUS_NAMESPACE or AZURE_CLIENT_ID.",
+			"it where run runs; without a key, Entra ID is used, for which run needs\nSERVICEBUS_NAMESPACE, AZURE_CLIENT_ID or DATABASE_ENTRA.",
 		Args: cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if err := errors.Join(cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups()); err != nil {
