@@ -34,7 +34,12 @@ func newIdentity(clientID string) (azcore.TokenCredential, error) {
 	var err error
 	if clientID != "" {
 		// By explicit client id: with several identities the default chain is ambiguous.
-		credential, err = azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ID: azidentity.ClientID(clientID)})
+		credential, err = azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
+			ID: azidentity.ClientID(clientID),
+			// The SDK's own retries take ten seconds and more, which leaves no time to say
+			// what fails; whoever needs the token tries again anyway.
+			ClientOptions: azcore.ClientOptions{Retry: policy.RetryOptions{MaxRetries: 2, RetryDelay: 500 * time.Millisecond}},
+		})
 	} else {
 		credential, err = azidentity.NewDefaultAzureCredential(nil)
 	}
