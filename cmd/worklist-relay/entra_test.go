@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -36,21 +37,21 @@ func TestEntra(t *testing.T) {
 	bin := buildBoth(t)
 	t.Run("the identity and the role are not ready at first", func(t *testing.T) {
 		t.Parallel()
-		s := newEntraScene(t, bin, 24*time.Hour)
+		s := newEntraScene(t, bin, true, 24*time.Hour)
 		s.env["PROBE_DELAYS"] = "1s"
 		p := s.start()
 		s.until("the database's token was refused twice", func() bool { return s.identities.refusals(forDatabase) > 1 })
 		s.says(p, "database not available, trying again", forDatabase+": answered 400: AZURE_CLIENT_ID")
 		id := s.enqueue("leeds")
-		s.identities.grantFrom(forDatabase)
+		s.identities.grant(forDatabase, true)
 		s.until("the role is not let in", func() bool { return p.log.has("password authentication failed") })
 		s.granted.Store(true)
 		s.until("Service Bus's token was refused twice", func() bool { return s.identities.refusals(forServiceBus) > 1 })
 		s.says(p, "queue not available, trying again", forServiceBus+": answered 400: AZURE_CLIENT_ID")
-		s.identities.grantFrom(forServiceBus)
+		s.identities.grant(forServiceBus, true)
 		s.until("the relay's token was refused", func() bool { return s.identities.refusals(forRelay) > 0 })
 		s.frames(0)
-		s.identities.grantFrom(forRelay)
+		s.identities.grant(forRelay, true)
 		s.confirmed(id, false)
 		for _, resource := range []string{forDatabase, forServiceBus, forRelay} {
 			// Those who ask at the same moment may each get one.
@@ -62,7 +63,7 @@ func TestEntra(t *testing.T) {
 	t.Run("tokens are renewed before they expire", func(t *testing.T) {
 		t.Parallel()
 		// A token is kept until five minutes before its end: here, for some seconds.
-		s := newEntraScene(t, bin, 5*time.Minute+3*time.Second, forDatabase, forServiceBus, forRelay)
+		s := newEntraScene(t, bin, false, 5*time.Minute+3*time.Second, forDatabase, forServiceBus, forRelay)
 		s.env["IDLE_TIMEOUT"] = "1s"
 		s.granted.Store(true)
 		s.start()
@@ -94,7 +95,7 @@ func TestEntra(t *testing.T) {
 		if !*entraClaims {
 			t.Skip("takes two minutes, at which the SDK renews at the earliest: give -entra.claims")
 		}
-		s := newEntraScene(t, bin, 5*time.Minute+3*time.Second, forDatabase, forServiceBus, forRelay)
+		s := newEntraScene(t, bin, false, 5*time.Minute+3*time.Second, forDatabase, forServiceBus, forRelay)
 		s.granted.Store(true)
 		p := s.start()
 		began := time.Now()
@@ -112,9 +113,27 @@ func TestEntra(t *testing.T) {
 			t.Error("the link was lost")
 		}
 	})
+	t.Run("no token can be had when the last expires", func(t *testing.T) {
+		t.Parallel()
+		s := newEntraScene(t, bin, true, 5*time.Minute+time.Second, forDatabase, forServiceBus, forRelay)
+		s.granted.Store(true)
+		p := s.start()
+		id := s.enqueue("leeds")
+		s.until("it is confirmed", func() bool { return s.row(id).Status == store.Confirmed })
+		s.identities.grant(forServiceBus, false)
+		s.until("the kept token is not used any more", func() bool {
+			s.broker.ExpireTokens()
+			return s.identities.refusals(forServiceBus) > 1
+		})
+		s.says(p, "queue not available, trying again", forServiceBus+": answered 400: AZURE_CLIENT_ID")
+		s.client = s.dial() // the test's own link is gone too
+		id = s.enqueue("leeds")
+		s.identities.grant(forServiceBus, true)
+		s.until("it is confirmed", func() bool { return s.row(id).Status == store.Confirmed })
+	})
 	t.Run("operators' commands", func(t *testing.T) {
 		t.Parallel()
-		s := newEntraScene(t, bin, time.Hour, forServiceBus, forRelay)
+		s := newEntraScene(t, bin, false, time.Hour, forServiceBus, forRelay)
 		const refused = "worklist-relay: open database postgres://"
 		for _, command := range []string{"migrate", "relays list"} {
 			if out := s.command(1, command); !strings.HasPrefix(out, refused) || !strings.Contains(out, forDatabase+": answered 400: ") || strings.Count(out, "\n") != 1 {
@@ -122,7 +141,7 @@ func TestEntra(t *testing.T) {
 			}
 		}
 		s.holds(s.command(1, "doctor"), "FAILED   token PostgreSQL: refused with 400", "skipped  database: there is no token for it", "ok       token Service Bus: ")
-		s.identities.grantFrom(forDatabase)
+		s.identities.grant(forDatabase, true)
 		s.holds(s.command(1, "doctor"), "ok       token PostgreSQL: ", "FAILED   database: ")
 		if out := s.command(1, "migrate"); !strings.Contains(out, "password authentication failed") {
 			t.Errorf("migrate without a role says %q", out)
@@ -157,15 +176,16 @@ type entraScene struct {
 	granted    atomic.Bool   // the role may come in
 }
 
-// newEntraScene has an identity with tokens for these resources, which live for life.
-func newEntraScene(t *testing.T, bin string, life time.Duration, ready ...string) *entraScene {
+// newEntraScene has a queue with or without sessions, and an identity with tokens
+// for these resources, which live for life.
+func newEntraScene(t *testing.T, bin string, sessions bool, life time.Duration, ready ...string) *entraScene {
 	t.Helper()
 	s := &entraScene{scene: &scene{t: t, bin: bin, database: storetest.URL(t, "postgres")}, identities: newIdentities(t, life, ready...)}
 	address, err := url.Parse(s.database)
 	s.must(err)
 	s.addRole(address)
 	s.broker, err = servicebustest.NewServer(servicebustest.Config{
-		TLS: true, HTTPAddr: "127.0.0.1:0", Queues: []servicebustest.Queue{{Name: queue, LockDuration: 5 * time.Second, DeadLetteringOnExpiration: true}},
+		TLS: true, HTTPAddr: "127.0.0.1:0", Queues: []servicebustest.Queue{{Name: queue, LockDuration: 5 * time.Second, RequiresSession: sessions, DeadLetteringOnExpiration: true}},
 		VerifyJWT: func(token, _ string) (time.Time, error) { return s.identities.verify(token, forServiceBus) },
 	})
 	s.must(err)
@@ -186,7 +206,7 @@ func newEntraScene(t *testing.T, bin string, life time.Duration, ready ...string
 	roots := filepath.Join(t.TempDir(), "roots.pem")
 	s.must(os.WriteFile(roots, append(s.broker.CertificatePEM(), s.relay.CertificatePEM()...), 0o600))
 	s.env = map[string]string{
-		"SERVICEBUS_NAMESPACE": s.broker.Addr(), "SERVICEBUS_ADMIN_URL": "https://" + s.broker.HTTPAddr(),
+		"SERVICEBUS_NAMESPACE": s.broker.Addr(), "SERVICEBUS_SESSIONS": strconv.FormatBool(sessions), "SERVICEBUS_ADMIN_URL": "https://" + s.broker.HTTPAddr(),
 		"DATABASE_URL": address.String(), "DATABASE_ENTRA": "true", "RELAY_ALLOW_HOSTS": s.relay.Addr(), "SSL_CERT_FILE": roots,
 		"CLINIC_TIME_ZONE": "UTC", "RETRY_DELAYS": "1s", "POSTPONE_DELAYS": "1s",
 	}

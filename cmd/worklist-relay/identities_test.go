@@ -118,11 +118,11 @@ func (i *identities) GetToken(context.Context, policy.TokenRequestOptions) (azco
 	return azcore.AccessToken{Token: token, ExpiresOn: expires}, nil
 }
 
-// grantFrom has tokens for a resource from now on.
-func (i *identities) grantFrom(resource string) {
+// grant has tokens for a resource from now on, or refuses them.
+func (i *identities) grant(resource string, ready bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.ready[resource] = true
+	i.ready[resource] = ready
 }
 
 // refusals is how often a token for a resource was refused so far.

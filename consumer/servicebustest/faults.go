@@ -37,14 +37,15 @@ func (w *window) left(now time.Time) time.Duration {
 
 func (w *window) is(now time.Time) bool { return w.left(now) > 0 }
 
-// Fault starts a fault by its name: drop-connections, detach-links, expire-locks, throttle, refuse-tokens, delay or away.
-// The duration means what it means to the method of that name; the first three last no time and ignore it. An unknown name is an
-// error that lists the known ones.
+// Fault starts a fault by its name: drop-connections, detach-links, expire-locks, expire-tokens, throttle, refuse-tokens,
+// delay or away. The duration means what it means to the method of that name; the first four last no time and ignore it. An unknown
+// name is an error that lists the known ones.
 func (s *Server) Fault(name string, d time.Duration) error {
 	known := map[string]func(){
 		"drop-connections": s.DropConnections,
 		"detach-links":     s.DetachLinks,
 		"expire-locks":     s.ExpireLocks,
+		"expire-tokens":    s.ExpireTokens,
 		"throttle":         func() { s.Throttle(d) },
 		"refuse-tokens":    func() { s.RefuseTokens(d) },
 		"delay":            func() { s.Delay(0, d) },
@@ -81,6 +82,18 @@ func (s *Server) ExpireLocks() {
 	now := time.Now()
 	for _, q := range s.queues {
 		q.expireLocks(now)
+	}
+}
+
+// ExpireTokens ends every token that was presented, as if its time were over: the links are detached with amqp:unauthorized-access,
+// and where tokens are needed new links need a new one.
+func (s *Server) ExpireTokens() {
+	reason := &fault{condition: "amqp:unauthorized-access", text: "ExpiredToken: the token is expired"}
+	for _, c := range s.connections() {
+		c.mu.Lock()
+		clear(c.claims.until)
+		c.mu.Unlock()
+		c.detachLinks(nil, reason)
 	}
 }
 

@@ -189,7 +189,7 @@ func disabled(t *testing.T, r *rig) {
 }
 
 func faultNames(t *testing.T, r *rig) {
-	for _, name := range []string{"drop-connections", "detach-links", "expire-locks", "throttle", "refuse-tokens", "delay", "away"} {
+	for _, name := range []string{"drop-connections", "detach-links", "expire-locks", "expire-tokens", "throttle", "refuse-tokens", "delay", "away"} {
 		if err := r.server.Fault(name, time.Millisecond); err != nil {
 			t.Error(err)
 		}

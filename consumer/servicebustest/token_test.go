@@ -102,6 +102,21 @@ func TestTokens(t *testing.T) {
 			_, err = session.NewReceiver(r.ctx, queueName, nil)
 			condition(t, err, amqp.ErrCondUnauthorizedAccess)
 		}},
+		{name: "tokens that expire take their links with them", config: withKey, prove: func(t *testing.T, r *rig) {
+			session := r.rawSession()
+			token := sign("sb://"+r.server.Addr(), testKeyName, testKey, soon)
+			r.putToken(session, "servicebus.windows.net:sastoken", token)
+			receiver, err := session.NewReceiver(r.ctx, queueName, nil)
+			must(t, err)
+			r.server.ExpireTokens()
+			_, err = receiver.Receive(r.ctx, nil)
+			condition(t, err, amqp.ErrCondUnauthorizedAccess)
+			_, err = session.NewReceiver(r.ctx, queueName, nil)
+			condition(t, err, amqp.ErrCondUnauthorizedAccess)
+			r.putToken(session, "servicebus.windows.net:sastoken", token)
+			_, err = session.NewReceiver(r.ctx, queueName, nil)
+			must(t, err)
+		}},
 		{name: "PLAIN with the key needs no token", config: withKey, prove: func(t *testing.T, r *rig) {
 			session, err := r.raw(&amqp.ConnOptions{SASLType: amqp.SASLTypePlain(testKeyName, testKey)}).NewSession(r.ctx, nil)
 			must(t, err)
