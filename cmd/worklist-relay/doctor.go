@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -114,11 +115,13 @@ func (d *doctor) examine(ctx context.Context) {
 	}
 }
 
-// lookAtConfiguration reports what readConfig found. What is usable is used by
-// the later stages all the same.
+// lookAtConfiguration reports what readConfig found, and what run says of OTEL_*.
+// What is usable is used by the later stages all the same.
 func (d *doctor) lookAtConfiguration(context.Context) []finding {
 	var list configFaults
-	if !errors.As(d.faults, &list) {
+	_ = errors.As(d.faults, &list) // readConfig has no other error
+	list = append(list, otelFaults(os.Getenv)...)
+	if len(list) == 0 {
 		return []finding{{Check: "configuration", State: fine, Found: d.summary()}}
 	}
 	var findings []finding

@@ -34,6 +34,8 @@ var plantedFaults = []plantedFault{
 		want: finding{"configuration", "", "failed", "CONCURRENCY is not a whole number", "run --help"}},
 	{name: "missing variable", plant: set("DATABASE_URL", ""), code: 3,
 		want: finding{"configuration", "", "failed", "DATABASE_URL is not set", ""}},
+	{name: "wrong variable of telemetry", plant: set("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier pigeon"), code: 3,
+		want: finding{"configuration", "", "failed", "OTEL_EXPORTER_OTLP_PROTOCOL is not", "run --help"}},
 	{name: "unknown host", plant: set("SERVICEBUS_CONNECTION_STRING", direct("nowhere.invalid")), code: 1,
 		want: finding{"dns", "nowhere.invalid", "failed", "", ""}},
 	{name: "refused", plant: func(t *testing.T, i *installation) { i.env["SERVICEBUS_CONNECTION_STRING"] = direct(refusing(t)) }, code: 1,
