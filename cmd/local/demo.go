@@ -66,7 +66,7 @@ func demo(ctx context.Context, stdout, stderr io.Writer, verbose bool) (err erro
 
 func demoSettings(clinic *time.Location, log *slog.Logger) settings {
 	return settings{
-		queues: []servicebustest.Queue{{Name: queueName}},
+		queues: []servicebustest.Queue{{Name: queueName, DeadLetteringOnExpiration: true}},
 		gateways: []gateway{
 			{Name: oneShotGateway, Mode: relaytest.ModeOneShot, RTT: 20 * time.Millisecond},
 			{Name: persistentGateway, Mode: relaytest.ModePersistent, RTT: 20 * time.Millisecond},

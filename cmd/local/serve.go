@@ -118,7 +118,7 @@ func (f serveFlags) settings(log io.Writer) (settings, error) {
 // queues are those of the Config.json, among which ours has to be.
 func (f serveFlags) queues() ([]servicebustest.Queue, error) {
 	if f.config == "" {
-		return []servicebustest.Queue{f.adapt(servicebustest.Queue{Name: queueName})}, nil
+		return []servicebustest.Queue{f.adapt(servicebustest.Queue{Name: queueName, DeadLetteringOnExpiration: true})}, nil
 	}
 	file, err := os.Open(f.config)
 	if err != nil {
