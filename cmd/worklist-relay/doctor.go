@@ -138,7 +138,7 @@ func (d *doctor) summary() string {
 	if d.config.ServiceBusSessions {
 		kind = "with"
 	}
-	if d.config.ServiceBusNamespace != "" || d.config.AzureClientID != "" {
+	if len(d.config.audiences()) > 0 {
 		identity = "Entra ID"
 	}
 	return fmt.Sprintf("no faults; version %s, queue %s %s sessions, %s", programVersion(), d.config.ServiceBusQueue, kind, identity)

@@ -35,7 +35,7 @@ func (c config) audiences() (list []audience) {
 	return list
 }
 
-// lookAtTokens asks for a token for each resource: one identity may have one and
+// lookAtTokens asks for a token for each audience: one identity may have one and
 // not another.
 func (d *doctor) lookAtTokens(ctx context.Context) []finding {
 	list := d.config.audiences()

@@ -47,3 +47,31 @@ func TestDoctorTellsOfTokens(t *testing.T) {
 		}
 	}
 }
+
+// With tokens of Entra ID for everything: each is asked for, and what has none
+// is not asked.
+func TestDoctorWithEntra(t *testing.T) {
+	s := newEntraScene(t, "", false, time.Hour, forServiceBus, forRelay)
+	i := &installation{t: t, env: s.env}
+	said := i.examine("--json")
+	said.has(t, finding{Check: "token", Target: "PostgreSQL", State: "failed", Found: "refused with 400", Mend: "AZURE_CLIENT_ID must be"})
+	said.has(t, finding{Check: "database", State: "skipped", Found: "there is no token for it"})
+	said.has(t, finding{Check: "tls", Target: s.broker.Addr(), State: "ok", Found: "TLS 1.3"})
+	s.identities.grant(forDatabase, true)
+	said = i.examine("--json")
+	said.has(t, finding{Check: "database", State: "failed", Found: "password authentication failed", Mend: "pgaadauth_create_principal_with_oid"})
+	s.granted.Store(true)
+	said = i.examine("--echo", "--json")
+	for _, want := range []finding{
+		{Check: "token", Target: "Service Bus", State: "ok"}, {Check: "token", Target: "Azure Relay", State: "ok"}, {Check: "token", Target: "PostgreSQL", State: "ok"},
+		{Check: "listen", State: "ok"}, {Check: "send", State: "ok"}, {Check: "manage", State: "ok"}, {Check: "database", State: "ok", Found: "as " + s.role},
+		{Check: "rights", State: "ok"}, {Check: "write", State: "ok"}, {Check: "echo", Target: "/leeds", State: "ok"},
+	} {
+		said.has(t, want)
+	}
+	for _, resource := range []string{forServiceBus, forRelay, forDatabase} {
+		if len(s.identities.used(resource)) == 0 {
+			t.Errorf("no token for %s was shown to its server", resource)
+		}
+	}
+}

@@ -44,7 +44,7 @@ func newEntraScene(t *testing.T, bin string, sessions bool, life time.Duration, 
 	s.must(err)
 	s.addRole(address)
 	s.broker, err = servicebustest.NewServer(servicebustest.Config{
-		TLS: true, HTTPAddr: "127.0.0.1:0", Queues: []servicebustest.Queue{{Name: queue, LockDuration: 5 * time.Second, RequiresSession: sessions, DeadLetteringOnExpiration: true}},
+		TLS: true, HTTPAddr: "127.0.0.1:0", Queues: []servicebustest.Queue{{Name: queue, LockDuration: 5 * time.Second, RequiresSession: sessions}},
 		VerifyJWT: func(token, _ string) (time.Time, error) { return s.identities.verify(token, forServiceBus) },
 	})
 	s.must(err)
@@ -125,16 +125,6 @@ func (s *entraScene) says(p *program, parts ...string) {
 		}
 		return false
 	})
-}
-
-// holds says what of these the output does not hold.
-func (s *entraScene) holds(out string, parts ...string) {
-	s.t.Helper()
-	for _, part := range parts {
-		if !strings.Contains(out, part) {
-			s.t.Errorf("not said: %q\n%s", part, out)
-		}
-	}
 }
 
 // command runs a command to its end, which must be with this exit code, and
