@@ -40,7 +40,7 @@ func TestMetrics(t *testing.T) {
 				w.drained()
 				at := `gateway="` + w.relay.Addr() + "/" + provider + `"`
 				of := `messaging_destination_name="` + queue + `",`
-				w.counts(map[string]float64{
+				want := map[string]float64{
 					`worklist_actions_total{` + at + `,outcome="failed",phase="ack_error",reason="GatewayRejected"}`: 1,
 					`worklist_actions_total{` + at + `,outcome="retried",phase="no_listener"}`:                       1,
 					`worklist_actions_total{` + at + `,outcome="confirmed"}`:                                         1,
@@ -74,7 +74,13 @@ func TestMetrics(t *testing.T) {
 					`worklist_outcomes_owed`:                           0,
 					`worklist_breaker_open{` + at + `}`:                0,
 					`worklist_gateway_held{` + at + `}`:                0,
-				})
+				}
+				w.counts(want)
+				for name := range w.told.series() {
+					if _, known := want[name]; !known && (strings.HasPrefix(name, "worklist_actions_") || strings.HasPrefix(name, "worklist_attempts_")) {
+						t.Errorf("there is %s too", name)
+					}
+				}
 			})
 		}
 	}

@@ -46,6 +46,9 @@ func TestStandings(t *testing.T) {
 		f.claim(nth(7, "york"), store.Claimed)                       //
 		f.claim(nth(8, "nowhere"), store.Claimed)                    // no relay
 		f.claim(withSetting(nth(9, "leeds"), "east"), store.Claimed) // nor for this setting
+		again := nth(10, "leeds")
+		f.run(again, noListener)
+		f.claim(copyOf(again, 11), store.Claimed) // tried, and in hand again
 		opened, life := start.Add(-time.Hour), start.Add(-2*time.Hour)
 		if err := f.SaveHealth(ctx, store.Health{Relay: gateway, OpenedAt: &opened, LastLifeAt: &life}); err != nil {
 			t.Fatal(err)
@@ -59,7 +62,7 @@ func TestStandings(t *testing.T) {
 		at := func(n int) *time.Time { e := start.Add(-time.Duration(n) * time.Minute); return &e }
 		standings(
 			store.Standing{Relay: hull, Waiting: 2, Retries: 1, Oldest: at(7), HeldAt: &start},
-			store.Standing{Relay: gateway, Waiting: 3, Retries: 1, Oldest: at(5), OpenedAt: &opened, LastLifeAt: &life},
+			store.Standing{Relay: gateway, Waiting: 4, Retries: 1, Oldest: at(10), OpenedAt: &opened, LastLifeAt: &life},
 			store.Standing{Relay: "", Waiting: 2, Oldest: at(9)},
 		)
 	})

@@ -227,7 +227,8 @@ func TestCollectorAway(t *testing.T) {
 // nothing at all: then what SQL knows is absent.
 func TestMetricsPage(t *testing.T) {
 	s := newScene(t, buildBoth(t), "postgres")
-	s.env["HTTP_ADDR"], s.env["OTEL_RESOURCE_ATTRIBUTES"] = freeAddr(t), "deployment.environment.name=test"
+	s.env["HTTP_ADDR"] = freeAddr(t)
+	s.env["OTEL_SERVICE_NAME"], s.env["OTEL_RESOURCE_ATTRIBUTES"] = "relay-of-a-test", "deployment.environment.name=test"
 	s.start()
 	id := s.enqueueWith("leeds", map[string]any{"traceparent": parent})
 	s.confirmed(id, false)
@@ -241,7 +242,7 @@ func TestMetricsPage(t *testing.T) {
 	for _, want := range []string{
 		`worklist_dependency_up{dependency="database"} 1`, `worklist_dependency_up{dependency="service_bus"} 1`, "worklist_in_flight 0",
 		`worklist_enqueue_to_ack_seconds_bucket{gateway="` + gateway + `",le="86400"} 1`, `worklist_phase_duration_seconds_bucket{phase="ack",le="60"} 1`,
-		"worklist_panics_total 0", "go_goroutines ", "process_open_fds ", `service_name="worklist-relay"`, `deployment_environment_name="test"`,
+		"worklist_panics_total 0", "go_goroutines ", "process_open_fds ", `service_name="relay-of-a-test"`, `deployment_environment_name="test"`,
 		`messaging_client_consumed_messages_total{messaging_destination_name="` + queue + `",messaging_operation_name="receive",messaging_system="servicebus"} 1`,
 	} {
 		if !strings.Contains(page, want) {
@@ -267,6 +268,20 @@ func TestMetricsPage(t *testing.T) {
 		t.Errorf("the page of a program without a database:\n%s", page)
 	}
 	s.toDatabase.letGo()
+}
+
+// What is not exported yet is when the program ends.
+func TestTelemetryFlushed(t *testing.T) {
+	s := newScene(t, buildBoth(t), "sqlite")
+	c := s.export(t, "grpc")
+	s.env["OTEL_BSP_SCHEDULE_DELAY"], s.env["OTEL_METRIC_EXPORT_INTERVAL"] = "600000", "600000"
+	p := s.start()
+	s.confirmed(s.enqueueWith("leeds", map[string]any{"traceparent": parent}), false)
+	p.signal(syscall.SIGTERM)
+	p.exits(0)
+	if len(c.of(traceID)) == 0 || !c.has("worklist.actions") {
+		t.Errorf("%d spans came, and metrics: %v", len(c.of(traceID)), c.has("worklist.actions"))
+	}
 }
 
 // With the SDK disabled there is nothing but the process's own.
