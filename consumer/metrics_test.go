@@ -179,25 +179,24 @@ func TestMetricsOfReconciling(t *testing.T) {
 // However many actions a gateway has, it has as many series as with the first.
 func TestMetricsCardinality(t *testing.T) {
 	w := newWorld(t, storetest.URL(t, "sqlite"))
-	w.consumer.Concurrency = 50
+	now := w.now()
+	w.must(w.store.SaveHealth(context.Background(), store.Health{Relay: w.relay.Addr() + "/" + provider, LastLifeAt: &now})) // SQL is read now and then
 	w.run()
 	w.enqueue(newCreate())
 	w.drained()
-	w.counts(map[string]float64{`worklist_in_flight`: 0})
+	w.counts(map[string]float64{`worklist_in_flight`: 0, `worklist_dependency_up{dependency="database"}`: 1})
 	before := sorted(w.told.series())
-	const count = 1000
-	for range count / 100 {
-		var messages []action
-		for range 100 {
-			messages = append(messages, newCreate())
+	const count, step = 1000, 100
+	for done := step; done <= count; done += step {
+		for range step {
+			w.enqueue(newCreate())
 		}
-		w.enqueue(messages...)
+		w.until("all so far are confirmed", func() bool {
+			counts, err := w.store.Counts(context.Background())
+			w.must(err)
+			return counts[store.Confirmed] == done+1
+		})
 	}
-	w.until("all are confirmed", func() bool {
-		counts, err := w.store.Counts(context.Background())
-		w.must(err)
-		return counts[store.Confirmed] == count+1
-	})
 	w.drained()
 	w.counts(map[string]float64{`worklist_in_flight`: 0})
 	if after := sorted(w.told.series()); len(after) != len(before) {
