@@ -20,6 +20,9 @@
 // gateway that fails is in gateways.go: its breaker holds actions back, and probe.go
 // finds out with an echo when it is back.
 //
+// What is measured and traced of it all is in telemetry.go and beside it, by the
+// API of OpenTelemetry alone.
+//
 // Goals: an action reaches its gateway once; its outcome is in SQL before its
 // message is settled; a participant's details are nowhere but in the body.
 // Not goals: order among different accession numbers, and queues other than

@@ -154,6 +154,53 @@ func TestMetricsFromSQL(t *testing.T) {
 	})
 }
 
+// Deliveries that do not end well are counted too: one that panicked, one that
+// lost its lock, and one that cannot be read.
+func TestMetricsOfTrouble(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, storetest.URL(t, "sqlite"), func(w *world, _ *relaytest.GatewayConfig) { w.lock = 2 * time.Second })
+	keys := w.consumer.Secret
+	w.consumer.Secret = func(variable string) string {
+		if variable == "BROKEN" {
+			panic(leaktest.Name)
+		}
+		return keys(variable)
+	}
+	w.addRelay("hull", nil, w.relay.Addr(), provider, "BROKEN")
+	w.gateways.AckTimeout = patience
+	w.run()
+	w.send(newCreate().messageTo("hull"))
+	w.drained()
+	broker := `messaging_destination_name="` + queue + `",messaging_operation_name=`
+	w.counts(map[string]float64{
+		`worklist_panics_total`:                                                                                                                3,
+		`worklist_actions_total{gateway="none",outcome="left"}`:                                                                                2,
+		`worklist_actions_total{gateway="none",outcome="failed",reason="InternalError"}`:                                                       1,
+		`messaging_client_operation_duration_seconds_count{` + broker + `"abandon",messaging_system="servicebus"}`:                             2,
+		`messaging_process_duration_seconds_count{error_type="left",messaging_destination_name="` + queue + `",messaging_system="servicebus"}`: 2,
+		`worklist_in_flight`: 0,
+	})
+
+	w.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: 5 * time.Second})
+	id := w.enqueue(newCreate())
+	w.until("the frame is at the gateway", func() bool { return w.sentFrames() == 1 })
+	w.broker.ExpireLocks()
+	w.counts(map[string]float64{
+		`worklist_lock_renewals_lost_total`: 1,
+		`worklist_actions_total{gateway="` + w.relay.Addr() + "/" + provider + `",outcome="left"}`: 1,
+	})
+	w.hasRow(id, store.Confirmed, "", "") // the ack counts all the same
+
+	m := newCreate().message()
+	m.ApplicationProperties["DeadLetterReason"] = int64(7) // the SDK panics on it
+	w.send(m)
+	w.until("it was seen", func() bool { return w.told.series()[`worklist_unreadable_messages_total`] > 0 })
+	w.counts(map[string]float64{`worklist_in_flight`: 0})
+	if n := w.told.series()[`messaging_client_consumed_messages_total{error_type="unreadable",`+broker+`"receive",messaging_system="servicebus"}`]; n < 1 {
+		t.Errorf("%v messages consumed that could not be read", n)
+	}
+}
+
 // A reconciler counts what it marked, and tells what it found last.
 func TestMetricsOfReconciling(t *testing.T) {
 	t.Parallel()
