@@ -1,9 +1,7 @@
 package store
 
 import (
-	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"io/fs"
 	"net/netip"
@@ -110,42 +108,6 @@ func onLoopback(cfg pq.Config) bool {
 		return h.Host != "localhost" && !address.IsLoopback()
 	})
 }
-
-// connector dials PostgreSQL with a password that may change between dials.
-type connector struct {
-	cfg      pq.Config
-	password func(context.Context) (string, error)
-}
-
-func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
-	cfg := c.cfg
-	if c.password != nil {
-		asking, cancel := context.WithTimeout(ctx, openTimeout) // the caller's may have no end
-		password, err := c.password(asking)
-		cancel()
-		if err != nil {
-			return nil, noPassword{err}
-		}
-		cfg.Password = password
-	}
-	// The driver minds the context while it dials, not while it logs in.
-	if deadline, ok := ctx.Deadline(); ok {
-		cfg.ConnectTimeout = max(time.Millisecond, min(cfg.ConnectTimeout, time.Until(deadline)))
-	}
-	dial, err := pq.NewConnectorConfig(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return dial.Connect(ctx)
-}
-
-// noPassword is why there is no password to connect with.
-type noPassword struct{ cause error }
-
-func (e noPassword) Error() string { return "database password: " + e.cause.Error() }
-func (e noPassword) Unwrap() error { return e.cause }
-
-func (c connector) Driver() driver.Driver { return &pq.Driver{} }
 
 // openSQLite makes one connection: it queues writers fairly within a process,
 // where several would take turns by sleeping. Other processes wait for the

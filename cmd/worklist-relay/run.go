@@ -91,8 +91,8 @@ func (c config) run(cmd *cobra.Command, migrate bool) error {
 	return c.serve(ctx, service, gateways)
 }
 
-// lastMoments is how long everything may take to end once the connections to
-// the gateways are closed.
+// lastMoments is how long everything may take to end once the grace is over: the
+// connections to the gateways, what waits for their acks, and the last telemetry.
 const lastMoments = 5 * time.Second
 
 // errUnfinished is what run ends with when it did not wait for what was sent.
@@ -119,8 +119,8 @@ func (c config) serve(ctx context.Context, service *consumer.Consumer, gateways 
 	case <-signals:
 	case <-grace.C:
 	}
+	grace.Reset(lastMoments - flushLimit)
 	_ = gateways.Close() // with Close frames: a gateway whose peer just vanishes stalls
-	grace.Reset(lastMoments)
 	select {
 	case <-ended:
 	case <-grace.C:

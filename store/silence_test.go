@@ -1,0 +1,144 @@
+package store_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/worklist-relay/worklist-relay/store"
+	"github.com/worklist-relay/worklist-relay/store/storetest"
+)
+
+// A server that takes questions and says nothing, as in a failover, is not
+// waited for: not for the answer to a statement, nor for a transaction to begin.
+func TestSilentServer(t *testing.T) {
+	t.Parallel()
+	address, err := url.Parse(storetest.URL(t, "postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := startQuiet(t, address.Host)
+	address.Host = server.listener.Addr().String()
+	s := storetest.Open(t, address.String())
+	ask := func(ctx context.Context) (statement, transaction error) {
+		var both sync.WaitGroup
+		both.Go(func() { statement = s.Writable(ctx) })
+		both.Go(func() { _, transaction = s.Claim(ctx, message(action1, 1)) })
+		both.Wait()
+		return statement, transaction
+	}
+	if err, also := ask(t.Context()); err != nil || also != nil {
+		t.Fatal(err, also)
+	}
+	for _, why := range []string{"deadline", "end"} {
+		server.quiet(true)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		if why == "end" {
+			ctx, cancel = context.WithCancel(t.Context())
+			time.AfterFunc(100*time.Millisecond, cancel)
+		}
+		said := make(chan [2]error, 1)
+		go func() {
+			statement, transaction := ask(ctx)
+			said <- [2]error{statement, transaction}
+		}()
+		select {
+		case errs := <-said:
+			for _, err := range errs {
+				if err == nil || why == "deadline" && !store.Unavailable(err) {
+					t.Errorf("%s: %v, want an error that says it is unavailable", why, err)
+				}
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s: still waits for an answer", why)
+		}
+		cancel()
+		server.quiet(false)
+		for range 8 { // as many as the pool may hold
+			if err, also := ask(t.Context()); err != nil || also != nil {
+				t.Errorf("%s: a connection was kept that had been given up: %v, %v", why, err, also)
+			}
+		}
+	}
+}
+
+// quiet passes on what clients and a server say, but for what the server says
+// while it is quiet: that is lost, with the connection.
+type quiet struct {
+	listener net.Listener
+	running  sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows
+	silent bool
+	open   []net.Conn
+}
+
+func startQuiet(t *testing.T, to string) *quiet {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := &quiet{listener: listener}
+	q.running.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", to)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			q.keep(client, server)
+			q.running.Go(func() { _, _ = io.Copy(server, client); server.Close() })
+			q.running.Go(func() { q.answer(client, server) })
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		q.mu.Lock()
+		for _, conn := range q.open {
+			conn.Close()
+		}
+		q.mu.Unlock()
+		q.running.Wait()
+	})
+	return q
+}
+
+func (q *quiet) keep(conns ...net.Conn) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.open = append(q.open, conns...)
+}
+
+func (q *quiet) quiet(silent bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.silent = silent
+}
+
+// answer passes on what the server says, until it says something while it is
+// quiet. The client's connection stays open.
+func (q *quiet) answer(client, server net.Conn) {
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := server.Read(buffer)
+		q.mu.Lock()
+		silent := q.silent
+		q.mu.Unlock()
+		if silent {
+			return
+		}
+		if _, lost := client.Write(buffer[:n]); err != nil || lost != nil {
+			client.Close()
+			return
+		}
+	}
+}
