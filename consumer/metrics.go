@@ -91,7 +91,7 @@ func (m *maker) report(from *standingReader) (metric.Registration, error) {
 	var (
 		waiting    = m.gauge("worklist.waiting", "{action}", "Actions that have not ended")
 		retries    = m.gauge("worklist.retries_waiting", "{action}", "Actions that were tried and wait for their next try")
-		oldest     = m.seconds("worklist.oldest_waiting_age", "Age of the oldest action that waits")
+		oldest     = m.seconds("worklist.oldest_waiting_age", "Age of the oldest action that waits, but for those held until their day")
 		open       = m.gauge("worklist.breaker_open", "", "1: the gateway cannot be reached, and its actions wait")
 		held       = m.gauge("worklist.gateway_held", "", "1: the gateway is held back by an operator")
 		life       = m.seconds("worklist.last_life_timestamp", "When the gateway last gave a sign of life, in Unix time")

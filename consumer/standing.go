@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,24 +39,18 @@ func age(s store.Standing, now time.Time) time.Duration {
 
 func (r *standingReader) start(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var running sync.WaitGroup
+	running.Go(func() {
 		for ctx.Err() == nil {
 			if now := r.look(ctx); ctx.Err() == nil {
 				r.last.Store(now)
 			}
 			pause(ctx, standingInterval)
 		}
-	}()
+	})
 	return func() {
 		cancel()
-		// A server that says nothing at all keeps the driver past its deadline. What
-		// is only read for metrics must not keep the service with it.
-		select {
-		case <-done:
-		case <-time.After(standingLimit):
-		}
+		running.Wait()
 	}
 }
 

@@ -23,14 +23,15 @@ func TestStandings(t *testing.T) {
 			same(t, "standings", got, append([]store.Standing{}, want...))
 		}
 		standings()
-		for provider, path := range map[string]string{"leeds": "HC-Leeds", "hull": "hc-hull", "york": "hc-hull"} {
+		for provider, path := range map[string]string{"leeds": "HC-Leeds", "hull": "hc-hull", "york": "hc-hull", "bath": "hc-bath"} {
 			r := store.Relay{ProviderID: provider, Namespace: "NS.servicebus.windows.net", HybridConnection: path}
 			if err := f.AddRelay(ctx, r, by); err != nil {
 				t.Fatal(err)
 			}
 		}
 		const hull = "ns.servicebus.windows.net/hc-hull"
-		standings(store.Standing{Relay: hull}, store.Standing{Relay: gateway})
+		const bath = "ns.servicebus.windows.net/hc-bath"
+		standings(store.Standing{Relay: bath}, store.Standing{Relay: hull}, store.Standing{Relay: gateway})
 
 		nth := func(n int, provider string) store.Delivery {
 			d := withAccession(message(fmt.Sprintf("11111111-1111-4111-8111-%012d", n), int64(n)), fmt.Sprint("SYN", n))
@@ -59,13 +60,25 @@ func TestStandings(t *testing.T) {
 		if err := f.HoldGateway(ctx, hull, by); err != nil {
 			t.Fatal(err)
 		}
+		f.run(nth(12, "leeds"), held(21*time.Minute)) // until its day begins
+		f.run(nth(13, "bath"), held(21*time.Minute))
 		at := func(n int) *time.Time { e := start.Add(-time.Duration(n) * time.Minute); return &e }
 		standings(
+			store.Standing{Relay: bath, Waiting: 1}, // and none is late
 			store.Standing{Relay: hull, Waiting: 2, Retries: 1, Oldest: at(7), HeldAt: &start},
-			store.Standing{Relay: gateway, Waiting: 4, Retries: 1, Oldest: at(10), OpenedAt: &opened, LastLifeAt: &life},
+			store.Standing{Relay: gateway, Waiting: 5, Retries: 1, Oldest: at(10), OpenedAt: &opened, LastLifeAt: &life},
 			store.Standing{Relay: "", Waiting: 2, Oldest: at(9)},
 		)
 	})
+}
+
+// held is a postponement to a time of its own, before anything was tried.
+func held(until time.Duration) func(store.Ref, int64) store.Outcome {
+	return func(ref store.Ref, sequence int64) store.Outcome {
+		o := postponed(ref, sequence)
+		o.NextRetryAt = start.Add(until)
+		return o
+	}
 }
 
 func withSetting(d store.Delivery, setting string) store.Delivery {
@@ -117,7 +130,7 @@ func TestStandingsReadNoEndedActions(t *testing.T) {
 		}
 		for _, query := range store.StandingQueries {
 			var plan strings.Builder
-			rows, err := db.QueryContext(ctx, explain+query)
+			rows, err := db.QueryContext(ctx, explain+strings.ReplaceAll(query, "$1", "'2030-01-01 00:00:00+00'"))
 			if err != nil {
 				t.Fatal(err)
 			}
