@@ -30,7 +30,9 @@ func alertFaults(t *testing.T, m *module) (faults []string) {
 			if actions := len(elements(at(one, "action"))); actions != 1 {
 				faults = append(faults, fmt.Sprintf("alert %s: tells %d action groups", name, actions))
 			}
-			faults = append(faults, unsaid(t, name, asString(at(one, "criteria", 0, "query")))...)
+			query := asString(at(one, "criteria", 0, "query"))
+			faults = append(faults, unsaid(t, name, query)...)
+			faults = append(faults, unexported(name, query)...)
 		}
 	}
 	if slices.Sort(told); !slices.Equal(told, alerts) {
@@ -50,6 +52,27 @@ func unsaid(t *testing.T, alert, query string) (faults []string) {
 	for _, match := range logged.FindAllStringSubmatch(query, -1) {
 		if !strings.Contains(source(t), `"`+match[1]+`"`) {
 			faults = append(faults, fmt.Sprintf("alert %s: the program never says %q", alert, match[1]))
+		}
+	}
+	return faults
+}
+
+// exported are the metrics of Service Bus that a diagnostic setting sends to Log
+// Analytics, of those that an alert might want. How many messages a queue holds
+// is never sent: not ActiveMessages, DeadletteredMessages, ScheduledMessages or Size.
+var exported = []string{"AbandonMessage", "CompleteMessage", "IncomingMessages", "IncomingRequests", "OutgoingMessages"}
+
+var metricNamed = regexp.MustCompile(`\bMetricName == '([^']+)'`)
+
+// unexported are the metrics that a query looks for where they never come.
+func unexported(alert, query string) (faults []string) {
+	named := metricNamed.FindAllStringSubmatch(query, -1)
+	if strings.Contains(query, "AzureMetrics") && len(named) == 0 {
+		faults = append(faults, "alert "+alert+": names no metric")
+	}
+	for _, match := range named {
+		if !slices.Contains(exported, match[1]) {
+			faults = append(faults, fmt.Sprintf("alert %s: %s is not sent to Log Analytics", alert, match[1]))
 		}
 	}
 	return faults

@@ -86,6 +86,8 @@ var planted = []struct {
 		check: "alerts", says: "dead-letters"},
 	{name: "alert on what is never logged", file: "alerts_log.tf", old: "'gateway is back'", new: "'gateway came back'",
 		check: "alerts", says: "gateway came back"},
+	{name: "alert on a metric that never comes", file: "alerts_log.tf", old: "'IncomingMessages'", new: "'ActiveMessages'",
+		check: "alerts", says: "ActiveMessages is not sent"},
 }
 
 // Every planted mistake is found by the check that is there for it, and by no

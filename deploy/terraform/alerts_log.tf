@@ -1,8 +1,7 @@
 # What has to be asked of Log Analytics: alerts that keep to clinic hours, which
 # metric alerts cannot, and what stands in logs only.
 locals {
-  # Metrics and logs arrive here minutes late, so each query looks back further
-  # than it is asked about. `clinics_open` goes by the clinics' own clock.
+  # Metrics and logs arrive here minutes late. `clinics_open` goes by the clinics' own clock.
   clinics_open = var.clinic_hours == null ? "let clinics_open = true;" : join("\n", [
     "let clinic_time = datetime_utc_to_local(now(), '${var.clinic_time_zone}');",
     "let clinic_minute = hourofday(clinic_time) * 60 + datetime_part('minute', clinic_time);",
@@ -11,18 +10,28 @@ locals {
 
   log_alerts = {
     nothing-completes = {
-      text     = "Actions wait in Service Bus, and for ten minutes none was completed"
+      text     = "Messages came in, and for a quarter of an hour the service did nothing with any"
       severity = 1
       window   = "PT15M"
-      lookback = null
+      lookback = "P1D"
       by       = []
-      # Metrics lose their dimensions on the way here: these are of all queues of the namespace.
+      # The length of a queue is not among the metrics that come here, and those that
+      # do lose their dimensions on the way: they are of all queues of the namespace.
+      # A session that is kept is one whose gateway cannot be reached or is held back.
       query = <<-KQL
         ${local.clinics_open}
-        AzureMetrics
-        | where ResourceId =~ '${var.servicebus_namespace_id}' and TimeGenerated between (ago(15m) .. ago(5m))
-        | summarize waiting = minif(Minimum, MetricName == 'ActiveMessages'), completed = sumif(Total, MetricName == 'CompleteMessage')
-        | where clinics_open and waiting > 0 and completed == 0
+        let metrics = AzureMetrics | where ResourceId =~ '${var.servicebus_namespace_id}' and Total > 0;
+        let last_done = toscalar(union isfuzzy=true
+            (metrics | where MetricName == 'CompleteMessage' | project TimeGenerated),
+            (ContainerAppConsoleLogs_CL | where ContainerAppName_s == '${var.name}'
+            | extend msg = tostring(parse_json(Log_s).msg)
+            | where msg == 'settled' or msg == 'session kept until its gateway is back'
+            | project TimeGenerated)
+          | summarize max(TimeGenerated));
+        metrics
+        | where MetricName == 'IncomingMessages' and (isnull(last_done) or TimeGenerated > last_done)
+        | summarize waits_since = min(TimeGenerated)
+        | where clinics_open and waits_since < ago(15m)
       KQL
     }
 
