@@ -132,6 +132,27 @@ func TestExample(t *testing.T) {
 	}
 }
 
+// What only a second apply, or the first statement in the database, would show.
+func TestExampleLasts(t *testing.T) {
+	t.Parallel()
+	m := loadModule(t, "terraform/examples/complete", variablesOf(t, parse(t, "terraform/tests/example.tftest.hcl").Blocks, "variables"))
+	for _, one := range m.instancesOf("azurerm_container_app_environment") {
+		if asString(at(one, "infrastructure_resource_group_name")) == "" {
+			t.Error("the environment takes a name of Azure's for its resource group, and the next plan would make it anew")
+		}
+	}
+	for _, r := range m.resources {
+		if r.block.Labels[0] != "azurerm_postgresql_flexible_server_database" {
+			continue
+		}
+		source := m.sources[r.block.DefRange().Filename]
+		after := r.block.Body.Attributes["depends_on"]
+		if after == nil || !bytes.Contains(after.SrcRange.SliceBytes(source), []byte("active_directory_administrator")) {
+			t.Errorf("%s may be made before the administrator, who then may grant nothing on it", r.address)
+		}
+	}
+}
+
 // Each run of refused.tftest.hcl is refused by the variable that it expects, and by no other.
 func TestRefused(t *testing.T) {
 	t.Parallel()

@@ -45,4 +45,7 @@ resource "azurerm_postgresql_flexible_server_database" "worklist" {
   lifecycle {
     prevent_destroy = true
   }
+
+  # Made before there is an administrator, it belongs to the platform, and nobody may grant anything on it.
+  depends_on = [azurerm_postgresql_flexible_server_active_directory_administrator.this]
 }

@@ -32,9 +32,17 @@ resource "azurerm_container_app_environment" "this" {
   log_analytics_workspace_id = azurerm_log_analytics_workspace.this.id
   infrastructure_subnet_id   = azurerm_subnet.apps.id
 
+  # Azure makes one in any case. Without a name here the next plan would make the environment anew.
+  infrastructure_resource_group_name = "${var.prefix}-infrastructure"
+
   workload_profile {
     name                  = "Consumption"
     workload_profile_type = "Consumption"
+  }
+
+  lifecycle {
+    # The provider has seen changes where there were none.
+    ignore_changes = [infrastructure_resource_group_name, workload_profile]
   }
 }
 
