@@ -22,7 +22,7 @@ func TestReadme(t *testing.T) {
 			t.Errorf("the example has no variable %s", name[1])
 		}
 	}
-	required, _, _ := strings.Cut(strings.SplitAfter(text, "# and ")[1], "\n")
+	required, _, _ := strings.Cut(strings.SplitAfter(text, "# with ")[1], "\n")
 	for _, v := range example.variables {
 		if v.block.Body.Attributes["default"] == nil && !strings.Contains(required, v.name) {
 			t.Errorf("the first apply does not say that it needs %s", v.name)
@@ -40,7 +40,7 @@ func TestReadme(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	if len(set) < 4 || len(names) < 6 {
+	if len(set) < 3 || len(names) < 6 {
 		t.Errorf("found %d variables and %d names", len(set), len(names))
 	}
 	sql := string(read(t, "terraform/outputs.tf"))

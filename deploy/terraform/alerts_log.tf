@@ -80,7 +80,7 @@ locals {
       query    = <<-KQL
         ContainerAppSystemLogs_CL
         | extend job = column_ifexists('JobName_s', '')
-        | where job in ('${join("', '", [for job in azurerm_container_app_job.job : job.name])}')
+        | where job in ('${join("', '", [for what, job in azurerm_container_app_job.job : job.name if what != "command"])}')
         | extend code = toint(extract(@"exit code '?(\d+)", 1, Log_s))
         | where isnotnull(code) and code != 0
       KQL

@@ -1,9 +1,11 @@
-# Both are started by hand, run once and are not tried again: `migrate` before a
-# new version of the app, `replay` when dead letters are to be sent again.
+# All are started by hand, run once and are not tried again: `migrate` before a
+# new version of the app, `replay` when dead letters are to be sent again, and
+# `command` for any other command, be there a replica to run it in or not.
 locals {
   jobs = {
-    migrate = { args = ["migrate"], image = var.migrate_image == null ? var.image : var.migrate_image }
-    replay  = { args = var.replay_arguments, image = var.image }
+    migrate = { args = ["migrate"], image = var.migrate_image == null ? var.image : var.migrate_image, keys = {} }
+    replay  = { args = var.replay_arguments, image = var.image, keys = {} }
+    command = { args = var.command_arguments, image = var.image, keys = local.relay_keys }
   }
 }
 
@@ -37,6 +39,15 @@ resource "azurerm_container_app_job" "job" {
     }
   }
 
+  dynamic "secret" {
+    for_each = each.value.keys
+    content {
+      name                = secret.value.name
+      identity            = azurerm_user_assigned_identity.app.id
+      key_vault_secret_id = secret.value.id
+    }
+  }
+
   template {
     container {
       name   = "worklist-relay"
@@ -52,12 +63,22 @@ resource "azurerm_container_app_job" "job" {
           value = env.value
         }
       }
+
+      dynamic "env" {
+        for_each = each.value.keys
+        content {
+          name        = env.key
+          secret_name = env.value.name
+        }
+      }
     }
   }
 
   depends_on = [
     azurerm_role_assignment.receiver,
     azurerm_role_assignment.sender,
+    azurerm_role_assignment.relay,
+    azurerm_role_assignment.relay_key,
     azurerm_role_assignment.pull,
   ]
 }

@@ -19,7 +19,7 @@ output "app_id" {
 }
 
 output "job_names" {
-  description = "Names of the jobs, by what they do: migrate and replay."
+  description = "Names of the jobs, by what they do: migrate, replay and command."
   value       = { for name, job in azurerm_container_app_job.job : name => job.name }
 }
 

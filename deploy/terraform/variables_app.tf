@@ -193,6 +193,18 @@ variable "replay_arguments" {
   }
 }
 
+variable "command_arguments" {
+  description = "Arguments of the job that runs one command: where no replica runs, or where a command takes long."
+  type        = list(string)
+  default     = ["doctor"]
+  nullable    = false
+
+  validation {
+    condition     = length(var.command_arguments) > 0 && can(regex("^(actions|dlq|doctor|relays)( |$)", join(" ", var.command_arguments)))
+    error_message = "command_arguments must begin with actions, dlq, doctor or relays."
+  }
+}
+
 variable "scaler_is_data_owner" {
   description = "Also give the identity Azure Service Bus Data Owner on the queue: true only if the scaler's log says that it may not read the queue's counts, and if dlq reconcile is to count."
   type        = bool

@@ -15,7 +15,7 @@ run "complete" {
   module { source = "./examples/complete" }
 
   assert {
-    condition     = output.job_names == { migrate = "worklist-relay-migrate", replay = "worklist-relay-replay" }
+    condition     = output.job_names == { command = "worklist-relay-command", migrate = "worklist-relay-migrate", replay = "worklist-relay-replay" }
     error_message = "names of the jobs"
   }
   assert {

@@ -172,6 +172,14 @@ run "settings_with_a_connection_string" {
   expect_failures = [var.settings]
 }
 
+run "job_that_forwards_actions" {
+  command = plan
+  variables {
+    command_arguments = ["run"]
+  }
+  expect_failures = [var.command_arguments]
+}
+
 run "other_variables_as_otel" {
   command = plan
   variables {

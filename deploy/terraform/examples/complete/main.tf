@@ -92,5 +92,6 @@ module "worklist_relay" {
   migrate_image = var.migrate_image
   deploy_app    = var.deploy_app
 
-  replay_arguments = var.replay_arguments
+  command_arguments = var.command_arguments
+  replay_arguments  = var.replay_arguments
 }

@@ -3,6 +3,11 @@ output "resource_group_name" {
   value       = azurerm_resource_group.this.name
 }
 
+output "log_workspace" {
+  description = "Customer id of the Log Analytics workspace, for `az monitor log-analytics query`."
+  value       = azurerm_log_analytics_workspace.this.workspace_id
+}
+
 output "job_names" {
   description = "Names of the jobs, by what they do."
   value       = module.worklist_relay.job_names

@@ -56,6 +56,12 @@ variable "migrate_image" {
   default     = null
 }
 
+variable "command_arguments" {
+  description = "Arguments of the job that runs one command; null: doctor."
+  type        = list(string)
+  default     = null
+}
+
 variable "replay_arguments" {
   description = "Arguments of the reprocessing job; null: a dry run."
   type        = list(string)
