@@ -75,6 +75,22 @@ func environmentFaults(t *testing.T, m *module) (faults []string) {
 	return faults
 }
 
+// The module lets through every setting of the program that nothing else sets.
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	said := environmentOf(loadModule(t, "terraform", everything(t)).containers()["worklist-relay"])
+	for _, name := range documented(t) {
+		_, set := said[name]
+		development := slices.Contains([]string{"RELAY_CA_FILE", "RELAY_PLAIN_HOSTS", "SERVICEBUS_ADMIN_URL", "SERVICEBUS_CONNECTION_STRING"}, name)
+		values := given(t)
+		values["settings"] = cty.MapVal(map[string]cty.Value{name: cty.StringVal("x")})
+		refused := len(refusals(t, values)) > 0
+		if may := (!set || name == "CONCURRENCY") && !development; may == refused { // everything asks for CONCURRENCY
+			t.Errorf("%s as a setting: refused is %t", name, refused)
+		}
+	}
+}
+
 // built is where program builds; TestMain removes it.
 var built string
 

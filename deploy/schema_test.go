@@ -101,16 +101,16 @@ var functions = map[string]function.Function{
 		}
 		return cty.NullVal(cty.DynamicPseudoType)
 	}, cty.DynamicPseudoType),
-	"regex":           stdlib.RegexFunc,
-	"replace":         stdlib.ReplaceFunc,
-	"setintersection": stdlib.SetIntersectionFunc,
-	"split":           stdlib.SplitFunc,
-	"startswith":      ofText(cty.Bool, func(s ...string) cty.Value { return cty.BoolVal(strings.HasPrefix(s[0], s[1])) }, 2),
-	"strcontains":     ofText(cty.Bool, func(s ...string) cty.Value { return cty.BoolVal(strings.Contains(s[0], s[1])) }, 2),
-	"tonumber":        stdlib.MakeToFunc(cty.Number),
-	"tostring":        stdlib.MakeToFunc(cty.String),
-	"try":             tryfunc.TryFunc,
-	"values":          stdlib.ValuesFunc,
+	"regex":       stdlib.RegexFunc,
+	"replace":     stdlib.ReplaceFunc,
+	"setsubtract": stdlib.SetSubtractFunc,
+	"split":       stdlib.SplitFunc,
+	"startswith":  ofText(cty.Bool, func(s ...string) cty.Value { return cty.BoolVal(strings.HasPrefix(s[0], s[1])) }, 2),
+	"strcontains": ofText(cty.Bool, func(s ...string) cty.Value { return cty.BoolVal(strings.Contains(s[0], s[1])) }, 2),
+	"tonumber":    stdlib.MakeToFunc(cty.Number),
+	"tostring":    stdlib.MakeToFunc(cty.String),
+	"try":         tryfunc.TryFunc,
+	"values":      stdlib.ValuesFunc,
 }
 
 func ofText(result cty.Type, f func(...string) cty.Value, count int) function.Function {

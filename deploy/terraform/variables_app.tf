@@ -157,16 +157,18 @@ variable "termination_grace_period_seconds" {
 }
 
 variable "settings" {
-  description = "More of the program's configuration, by environment variable: see the table in the README. What is set here already cannot be given."
+  description = "More of the program's configuration, by environment variable: see the table in the README. What other variables of this module say cannot be given here, nor what is for development."
   type        = map(string)
   default     = {}
 
   validation {
-    condition = length(setintersection(keys(var.settings), [
-      "AZURE_CLIENT_ID", "CLINIC_TIME_ZONE", "DATABASE_ENTRA", "DATABASE_URL", "HTTP_ADDR", "LOG_FORMAT", "OUTCOME_QUEUE",
-      "SERVICEBUS_CONNECTION_STRING", "SERVICEBUS_NAMESPACE", "SERVICEBUS_QUEUE", "SERVICEBUS_SESSIONS", "SHUTDOWN_GRACE",
+    # The program ignores a name that it does not know, and a key would be for all to read.
+    condition = length(setsubtract(keys(var.settings), [
+      "ACK_TIMEOUT", "BREAKER_SPAN", "CLAIM_LEASE", "CONCURRENCY", "CONNECT_TIMEOUT", "HANDSHAKE_TIMEOUT", "IDLE_TIMEOUT",
+      "LOG_LEVEL", "MAX_ATTEMPTS", "POSTPONE_DELAYS", "PROBE_DELAYS", "RECONCILE_INTERVAL", "RELAY_ALLOW_HOSTS", "RELEASE_AT",
+      "RETRY_DELAYS", "TLS_TIMEOUT", "UPDATE_LIMIT",
     ])) == 0
-    error_message = "settings must not hold what other variables of this module say, nor a connection string."
+    error_message = "settings must hold variables of the program that nothing else here sets. Keys of relays belong in relay_keys."
   }
 }
 
@@ -176,8 +178,8 @@ variable "otel" {
   default     = {}
 
   validation {
-    condition     = alltrue([for name in keys(var.otel) : startswith(name, "OTEL_")])
-    error_message = "otel must hold OTEL_* variables only."
+    condition     = alltrue([for name in keys(var.otel) : startswith(name, "OTEL_") && !endswith(name, "_HEADERS")])
+    error_message = "otel must hold OTEL_* variables only, and no headers: a collector's key would be for all to read."
   }
 }
 

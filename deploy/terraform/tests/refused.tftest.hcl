@@ -180,6 +180,30 @@ run "job_that_forwards_actions" {
   expect_failures = [var.command_arguments]
 }
 
+run "misspelt_setting" {
+  command = plan
+  variables {
+    settings = { CONCURENCY = "32" }
+  }
+  expect_failures = [var.settings]
+}
+
+run "relay_key_as_setting" {
+  command = plan
+  variables {
+    settings = { RELAY_KEY_LEEDS = "x" }
+  }
+  expect_failures = [var.settings]
+}
+
+run "collectors_key_as_otel" {
+  command = plan
+  variables {
+    otel = { OTEL_EXPORTER_OTLP_HEADERS = "api-key=x" }
+  }
+  expect_failures = [var.otel]
+}
+
 run "other_variables_as_otel" {
   command = plan
   variables {
