@@ -137,8 +137,10 @@ type panel struct {
 	Type, Title, Description string
 	GridPos                  struct{ X, Y, W, H int }
 	Targets                  []struct{ Expr string }
-	FieldConfig              struct{ Defaults struct{ Unit string } }
-	Links                    []struct{ URL string }
+	FieldConfig              struct {
+		Defaults struct{ Unit, NoValue string }
+	}
+	Links []struct{ URL string }
 }
 
 func dashboard(t *testing.T) (panels []panel) {
@@ -178,6 +180,12 @@ func TestDashboard(t *testing.T) {
 		}
 		if p.Description == "" || p.FieldConfig.Defaults.Unit == "" || len(p.Targets) == 0 || len(p.Links) == 0 {
 			t.Errorf("%q needs a description, a unit, a query and a link to a runbook", p.Title)
+		}
+		// That no replica runs does not mean that nothing is wrong.
+		for _, target := range p.Targets {
+			if v := p.FieldConfig.Defaults.NoValue; (v == "none" || v == "0") && !strings.Contains(target.Expr, "or worklist:") {
+				t.Errorf("%q says %s where no replica says anything", p.Title, v)
+			}
 		}
 		for _, link := range p.Links {
 			runbookExists(t, p.Title, link.URL)
