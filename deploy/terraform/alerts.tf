@@ -34,7 +34,7 @@ resource "azurerm_monitor_metric_alert" "restarts" {
   count = var.deploy_app ? 1 : 0
 
   name                = "${var.name}-restarts"
-  description         = "A replica of ${var.name} restarted more than twice. Runbook: ${var.runbooks_url}/restarts.md"
+  description         = "A replica of ${var.name} restarted more than twice since it was made. Runbook: ${var.runbooks_url}/restarts.md"
   resource_group_name = var.resource_group_name
   scopes              = [azurerm_container_app.app[0].id]
   severity            = 2
