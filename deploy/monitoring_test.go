@@ -77,16 +77,27 @@ type alertCase struct {
 
 func alertCases(t *testing.T) (cases []alertCase) {
 	t.Helper()
-	var file struct {
-		Tests []struct {
-			Cases []alertCase `yaml:"alert_rule_test"`
+	for _, name := range rulesTests(t) {
+		var file struct {
+			Tests []struct {
+				Cases []alertCase `yaml:"alert_rule_test"`
+			}
+		}
+		readYAML(t, name, &file)
+		for _, test := range file.Tests {
+			cases = append(cases, test.Cases...)
 		}
 	}
-	readYAML(t, "monitoring/rules_test.yaml", &file)
-	for _, test := range file.Tests {
-		cases = append(cases, test.Cases...)
-	}
 	return cases
+}
+
+func rulesTests(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("monitoring/*_test.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("the rules have no tests: %v", err)
+	}
+	return files
 }
 
 // The tests of the rules see each alert fire, with its text, and see it not fire.
@@ -103,7 +114,7 @@ func TestEveryAlertIsTested(t *testing.T) {
 	}
 	for _, r := range rulesOf(t) {
 		if r.Alert != "" && (!fires[r.Alert+" "+r.Annotations["runbook_url"]] || !silent[r.Alert]) {
-			t.Errorf("rules_test.yaml does not show %s both firing and silent", r.Alert)
+			t.Errorf("no test of the rules shows %s both firing and silent", r.Alert)
 		}
 	}
 }
@@ -113,8 +124,7 @@ func TestEveryAlertIsTested(t *testing.T) {
 func TestRules(t *testing.T) {
 	t.Parallel()
 	promtool(t, "check", "rules", "monitoring/rules.yaml")
-	promtool(t, "test", "rules", "monitoring/rules_test.yaml")
-	promtool(t, "test", "rules", "monitoring/clinic_hours_test.yaml")
+	promtool(t, append([]string{"test", "rules"}, rulesTests(t)...)...)
 }
 
 func promtool(t *testing.T, args ...string) {
