@@ -88,6 +88,8 @@ var planted = []struct {
 		check: "alerts", says: "gateway came back"},
 	{name: "alert on a metric that never comes", file: "alerts_log.tf", old: "'IncomingMessages'", new: "'ActiveMessages'",
 		check: "alerts", says: "ActiveMessages is not sent"},
+	{name: "alert over several tables at once", file: "alerts_log.tf", old: "toscalar(ContainerAppConsoleLogs_CL", new: "toscalar(union ContainerAppConsoleLogs_CL, ContainerAppSystemLogs_CL",
+		check: "alerts", says: "operator union"},
 }
 
 // Every planted mistake is found by the check that is there for it, and by no

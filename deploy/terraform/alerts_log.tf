@@ -21,15 +21,15 @@ locals {
       query = <<-KQL
         ${local.clinics_open}
         let metrics = AzureMetrics | where ResourceId =~ '${var.servicebus_namespace_id}' and Total > 0;
-        let last_done = toscalar(union isfuzzy=true
-            (metrics | where MetricName == 'CompleteMessage' | project TimeGenerated),
-            (ContainerAppConsoleLogs_CL | where ContainerAppName_s == '${var.name}'
-            | extend msg = tostring(parse_json(Log_s).msg)
-            | where msg == 'settled' or msg == 'session kept until its gateway is back'
-            | project TimeGenerated)
+        let completed = toscalar(metrics | where MetricName == 'CompleteMessage' | summarize max(TimeGenerated));
+        let settled = toscalar(ContainerAppConsoleLogs_CL
+          | where ContainerAppName_s == '${var.name}'
+          | extend msg = tostring(parse_json(Log_s).msg)
+          | where msg == 'settled' or msg == 'session kept until its gateway is back'
           | summarize max(TimeGenerated));
+        let last_done = max_of(coalesce(completed, datetime(2000-01-01)), coalesce(settled, datetime(2000-01-01)));
         metrics
-        | where MetricName == 'IncomingMessages' and (isnull(last_done) or TimeGenerated > last_done)
+        | where MetricName == 'IncomingMessages' and TimeGenerated > last_done
         | summarize waits_since = min(TimeGenerated)
         | where clinics_open and waits_since < ago(15m)
       KQL
