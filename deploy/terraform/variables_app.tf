@@ -208,7 +208,7 @@ variable "command_arguments" {
 }
 
 variable "scaler_is_data_owner" {
-  description = "Also give the identity Azure Service Bus Data Owner on the queue: true only if the scaler's log says that it may not read the queue's counts, and if dlq reconcile is to count."
+  description = "Also give the identity Azure Service Bus Data Owner on the queue: true if the scaler's log says that it may not read the queue's counts, which dlq reconcile then may not either."
   type        = bool
   default     = false
 }

@@ -92,6 +92,8 @@ module "worklist_relay" {
   migrate_image = var.migrate_image
   deploy_app    = var.deploy_app
 
+  scaler_is_data_owner = var.scaler_is_data_owner
+
   command_arguments = var.command_arguments
   replay_arguments  = var.replay_arguments
 }

@@ -56,6 +56,12 @@ variable "migrate_image" {
   default     = null
 }
 
+variable "scaler_is_data_owner" {
+  description = "true if the scaler's log says that it may not read the queue's counts."
+  type        = bool
+  default     = false
+}
+
 variable "command_arguments" {
   description = "Arguments of the job that runs one command; null: doctor."
   type        = list(string)
