@@ -1,6 +1,7 @@
 package deploy_test
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -190,6 +191,7 @@ func buildProgram(t *testing.T) string {
 var (
 	codeBlock   = regexp.MustCompile(`(?m)^(?: {4,}.*\n)+`)
 	commandLine = regexp.MustCompile(`^(worklist-relay .*)$|--command "/(worklist-relay [^"]*)"`)
+	jobArgs     = regexp.MustCompile(`-var '\w+_arguments=(\[[^\]]*\])'`)
 	advised     = regexp.MustCompile(`Run first[^:]*: (worklist-relay .*)$`)
 )
 
@@ -212,6 +214,24 @@ func commands(t *testing.T) map[string][]string {
 		}
 		if name != "README" && len(found[file]) == 0 {
 			t.Errorf("%s has no command to run", file)
+		}
+	}
+	for _, file := range []string{"runbooks/README.md", "README.md"} {
+		given := jobArgs.FindAllSubmatch(read(t, file), -1)
+		for _, list := range given {
+			var args []string
+			if err := json.Unmarshal(list[1], &args); err != nil {
+				t.Errorf("%s: %s: %v", file, list[1], err)
+			}
+			for i, arg := range args {
+				if strings.Contains(arg, " ") {
+					args[i] = "'" + arg + "'"
+				}
+			}
+			found[file] = append(found[file], "worklist-relay "+strings.Join(args, " "))
+		}
+		if len(given) == 0 {
+			t.Errorf("%s gives no job its arguments", file)
 		}
 	}
 	for _, c := range alertCases(t) {
