@@ -155,7 +155,7 @@ func (r *reconcileMeasures) start(p metric.MeterProvider) error {
 			return keep(&m, made, err)
 		}
 		r.reconciled = m.counter("worklist.dead_letters_reconciled", "{message}", "Dead letters of the broker's own whose action is failed since")
-		r.deadLetters = last("worklist.dead_letters", "{message}", "Dead letters in the queue, when they were counted last")
+		r.deadLetters = last("worklist.dead_letters", "{message}", "Dead letters in the queue, when they were looked through last")
 		r.stranded = last("worklist.stranded", "{action}", "Actions stranded, when they were looked for last")
 		r.err = m.err
 	})

@@ -209,7 +209,7 @@ func TestMetricsOfReconciling(t *testing.T) {
 	w.enqueue(a)
 	w.exhaust(1)
 	r := w.reconciler()
-	r.Metrics = w.told.meters
+	r.Metrics, r.Counts = w.told.meters, nil // without the right to count
 	r.DryRun = true
 	_, err := r.Reconcile(context.Background())
 	w.must(err)

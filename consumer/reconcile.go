@@ -78,13 +78,13 @@ func (r *Reconciler) Reconcile(ctx context.Context) (Reconciliation, error) {
 		return found, err
 	}
 	r.measures.stranded.Record(ctx, int64(found.Stranded.Count))
+	r.measures.deadLetters.Record(ctx, int64(found.LookedAt)) // needs no right to count
 	if r.Counts != nil {
 		counts, err := r.Counts(ctx)
 		if err != nil {
 			found.CountsUnknown = err.Error()
 		} else {
 			found.Counts = &counts
-			r.measures.deadLetters.Record(ctx, counts.DeadLettered)
 		}
 	}
 	return found, nil
