@@ -28,19 +28,20 @@ type Server struct {
 	RootCert  string   // PEM file, or "system"; "": the system's
 }
 
-// ServerOf says where url leads. It dials nothing, and its error is that of [Open].
+// ServerOf says where url leads. It dials nothing, and its error is why [Open]
+// could not use the URL, without a piece of it.
 func ServerOf(url string) (Server, error) {
 	if strings.HasPrefix(url, "sqlite:") {
 		return Server{}, nil
 	}
 	db, _, err := openURL(url, options{}) // which connects when first used
 	if err != nil {
-		return Server{}, fmt.Errorf("open database: %w", err)
+		return Server{}, err
 	}
 	_ = db.Close()
 	cfg, err := pq.NewConfig(url)
 	if err != nil {
-		return Server{}, errors.New("open database: the URL has a parameter that the driver does not accept")
+		return Server{}, errors.New("the URL has a parameter that the driver does not accept")
 	}
 	s := Server{TLSMode: cmp.Or(string(cfg.SSLMode), "require"), RootCert: cfg.SSLRootCert}
 	add := func(host string, port uint16) {

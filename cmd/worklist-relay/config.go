@@ -195,13 +195,8 @@ func (c *config) check() (faults []string) {
 	if c.ReconcileInterval < time.Second {
 		fault("RECONCILE_INTERVAL %s is below 1s", c.ReconcileInterval)
 	}
-	if c.DatabaseURL != "" && !hasAnyPrefix(c.DatabaseURL, "postgres://", "postgresql://", "sqlite:") {
-		fault("DATABASE_URL is neither postgres://... nor sqlite:FILE")
-	}
-	if c.DatabaseEntra && c.DatabaseURL != "" {
-		if err := store.TakesPassword(c.DatabaseURL); err != nil {
-			fault("DATABASE_ENTRA with this DATABASE_URL: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
-		}
+	if c.DatabaseURL != "" {
+		faults = append(faults, c.databaseFaults()...)
 	}
 	if _, _, err := net.SplitHostPort(c.HTTPAddr); c.HTTPAddr != "" && err != nil {
 		fault("HTTP_ADDR %q is not host:port", c.HTTPAddr)
@@ -221,6 +216,24 @@ func (c *config) check() (faults []string) {
 	}
 	slices.Sort(faults)
 	return faults
+}
+
+// databaseFaults are those of a database URL that is set. It is not repeated: it
+// may hold a password.
+func (c *config) databaseFaults() []string {
+	if !hasAnyPrefix(c.DatabaseURL, "postgres://", "postgresql://", "sqlite:") {
+		return []string{"DATABASE_URL is neither postgres://... nor sqlite:FILE"}
+	}
+	if _, err := store.ServerOf(c.DatabaseURL); err != nil {
+		return []string{fmt.Sprintf("DATABASE_URL: %v", err)}
+	}
+	if !c.DatabaseEntra {
+		return nil
+	}
+	if err := store.TakesPassword(c.DatabaseURL); err != nil {
+		return []string{"DATABASE_ENTRA with this DATABASE_URL: " + strings.ReplaceAll(err.Error(), "\n", "; ")}
+	}
+	return nil
 }
 
 func readRoots(file string) (*x509.CertPool, error) {
