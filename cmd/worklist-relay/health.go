@@ -68,16 +68,17 @@ type report struct {
 
 func (h *health) report() report {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	r := report{State: h.state, Dependencies: []consumer.Dependency{}}
+	ask, waitsFor := h.dependencies, h.waitsFor
+	h.mu.Unlock()
 	switch {
 	case r.State == "":
 		r.State = stateStarting
-	case h.dependencies != nil:
-		r.Dependencies = h.dependencies()
+	case ask != nil:
+		r.Dependencies = ask() // without the lock: /livez must not wait for its locks
 		r.Ready = r.State == stateRunning
 	default:
-		r.Dependencies = h.waitsFor
+		r.Dependencies = waitsFor
 	}
 	for _, d := range r.Dependencies {
 		r.Ready = r.Ready && (d.OK || !d.Needed)
@@ -88,9 +89,10 @@ func (h *health) report() report {
 // live is nil while every loop of the process turns.
 func (h *health) live() error {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	alive := h.alive
+	h.mu.Unlock()
 	var stuck []error
-	for _, ask := range h.alive {
+	for _, ask := range alive {
 		stuck = append(stuck, ask())
 	}
 	return errors.Join(stuck...)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -104,6 +105,31 @@ func TestProbes(t *testing.T) {
 	p.stopping()
 	p.ready(503, report{State: "stopping", Dependencies: dependencies})
 	p.says("/livez", 200, "ok")
+}
+
+// A dependency whose state cannot be had now keeps no other probe waiting.
+func TestLivezWaitsForNoDependency(t *testing.T) {
+	p, _ := serveProbes(t)
+	asked, answer := make(chan struct{}), make(chan struct{})
+	p.running(func() []consumer.Dependency {
+		close(asked)
+		<-answer
+		return []consumer.Dependency{}
+	})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		p.ready(200, report{Ready: true, State: "running", Dependencies: []consumer.Dependency{}})
+	}()
+	<-asked
+	impatient := http.Client{Timeout: 10 * time.Second}
+	if response, err := impatient.Get("http://" + p.addr + "/livez"); err != nil {
+		t.Error(err)
+	} else {
+		_ = response.Body.Close()
+	}
+	close(answer)
+	<-ended
 }
 
 // A signal that comes while the program starts is not forgotten.
