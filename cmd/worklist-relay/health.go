@@ -134,6 +134,14 @@ func (h *health) handler(metrics http.Handler) http.Handler {
 	return mux
 }
 
+// Limits of a connection to HTTP_ADDR: whoever connects, and then neither asks
+// nor reads, must not keep it for good.
+const (
+	readLimit  = 5 * time.Second // for a request with its body, which nothing here looks at
+	writeLimit = 30 * time.Second
+	idleLimit  = 2 * time.Minute // above the usual time between two scrapes
+)
+
 // serveHTTP answers on addr until stop is called, and returns the address that
 // it listens on; "" serves nothing.
 func serveHTTP(addr string, handler http.Handler) (listening string, stop func(), err error) {
@@ -144,7 +152,7 @@ func serveHTTP(addr string, handler http.Handler) (listening string, stop func()
 	if err != nil {
 		return "", nil, fmt.Errorf("HTTP_ADDR %s: %w", addr, err)
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: handler, ReadTimeout: readLimit, WriteTimeout: writeLimit, IdleTimeout: idleLimit}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -105,6 +107,26 @@ func TestProbes(t *testing.T) {
 	p.stopping()
 	p.ready(503, report{State: "stopping", Dependencies: dependencies})
 	p.says("/livez", 200, "ok")
+}
+
+// A request whose body never comes holds its connection for a while and no longer.
+func TestServeHTTPEndsUnfinishedRequests(t *testing.T) {
+	t.Parallel()
+	p, _ := serveProbes(t)
+	conn, err := net.Dial("tcp", p.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: relay\r\nContent-Length: 100000\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the connection is kept")
+	}
 }
 
 // A dependency whose state cannot be had now keeps no other probe waiting.
