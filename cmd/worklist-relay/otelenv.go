@@ -20,7 +20,7 @@ type otelRule struct {
 // otelRules are about the variables that this program goes by. The libraries
 // ignore a wrong value without a word, or take a default.
 var otelRules = []otelRule{
-	{[]string{"OTEL_SDK_DISABLED"}, oneOf("true", "false"), "true or false"},
+	{[]string{"OTEL_SDK_DISABLED"}, isSwitch, "true or false"},
 	{[]string{"OTEL_TRACES_EXPORTER"}, oneOf("otlp", "none"), "otlp or none"},
 	{[]string{"OTEL_METRICS_EXPORTER"}, oneOf("otlp", "prometheus", "none"), "otlp, prometheus or none"},
 	{perSignal("PROTOCOL"), oneOf("grpc", "http/protobuf"), "grpc or http/protobuf"},
@@ -28,7 +28,7 @@ var otelRules = []otelRule{
 	{perSignal("HEADERS"), isPairs, "a list of NAME=VALUE"},
 	{perSignal("COMPRESSION"), oneOf("gzip", "none"), "gzip or none"},
 	{perSignal("TIMEOUT"), isMilliseconds, "a whole number of milliseconds above 0"},
-	{perSignal("INSECURE"), oneOf("true", "false"), "true or false"},
+	{perSignal("INSECURE"), isSwitch, "true or false"},
 	{slices.Concat(perSignal("CERTIFICATE"), perSignal("CLIENT_CERTIFICATE"), perSignal("CLIENT_KEY")), isFile, "a file that can be read"},
 	{[]string{"OTEL_TRACES_SAMPLER"}, oneOf("always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"),
 		"always_on, always_off, traceidratio, or one of them after parentbased_"},
@@ -58,6 +58,9 @@ func perSignal(what string) []string {
 func oneOf(words ...string) func(string) bool {
 	return func(value string) bool { return slices.Contains(words, value) }
 }
+
+// isSwitch takes True and TRUE too, as the libraries do.
+func isSwitch(value string) bool { return oneOf("true", "false")(strings.ToLower(value)) }
 
 func isEndpoint(value string) bool {
 	u, err := url.Parse(value)

@@ -35,7 +35,7 @@ func TestOtelFaults(t *testing.T) {
 		t.Errorf("a value is repeated: %s", text)
 	}
 	right := map[string]string{
-		"OTEL_SDK_DISABLED": "false", "OTEL_TRACES_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "prometheus", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317",
+		"OTEL_SDK_DISABLED": "False", "OTEL_EXPORTER_OTLP_INSECURE": "TRUE", "OTEL_TRACES_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "prometheus", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317",
 		"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_HEADERS": "a=b%20c,d=e", "OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.25",
 		"OTEL_RESOURCE_ATTRIBUTES": "site=a, b=c",
 	}
