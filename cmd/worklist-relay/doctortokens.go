@@ -40,7 +40,7 @@ func (c config) audiences() (list []audience) {
 func (d *doctor) lookAtTokens(ctx context.Context) []finding {
 	list := d.config.audiences()
 	if len(list) == 0 {
-		return []finding{{Check: "token", State: note, Found: "shared keys are configured; no token of Entra ID is needed"}}
+		return []finding{{Check: "token", State: note, Found: "nothing that is configured needs a token of Entra ID"}}
 	}
 	credential, err := d.config.credential()
 	if err != nil {
