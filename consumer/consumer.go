@@ -128,7 +128,7 @@ type Consumer struct {
 
 	turning, telling pulse // of the loop that receives, and the one that tells outcomes
 
-	unheard   atomic.Pointer[error] // why nothing is received at the moment; nil: not known
+	unheard   atomic.Pointer[error] // why the broker did not answer last; nil: it did, or was not asked
 	receiving atomic.Bool           // the broker answers on the links of this moment
 	storeAway atomic.Bool           // the database did not answer; receiving pauses
 	told      tellOnce
@@ -178,7 +178,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 			backoff = firstBackoff
 		}
 		err = explained(err)
-		c.unheard.Store(&err)
+		c.brokerAway(err)
 		c.log().Warn("queue not available, trying again", "queue", c.Queue, "error", err, "in", backoff.String())
 		pause(ctx, backoff)
 		backoff = min(2*backoff, lastBackoff)

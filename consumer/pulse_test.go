@@ -2,8 +2,10 @@ package consumer_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,6 +100,29 @@ func TestDependencies(t *testing.T) {
 	})
 	if text, err := json.Marshal(w.consumer.Dependencies()); err != nil || strings.Contains(string(text), "SharedAccess") {
 		t.Errorf("as JSON: %s, %v", text, err)
+	}
+}
+
+// Why the broker did not answer is not told any more once it has.
+func TestDependenciesForgetWhatIsMended(t *testing.T) {
+	for _, sessions := range []bool{false, true} {
+		w := newWorld(t, storetest.URL(t, "sqlite"), func(w *world, _ *relaytest.GatewayConfig) { w.sessions = sessions })
+		var refused atomic.Bool
+		connect := w.consumer.Connect
+		w.consumer.Connect = func() (*azservicebus.Client, error) {
+			if !refused.Swap(true) {
+				return nil, errors.New("refused for once")
+			}
+			return connect()
+		}
+		stop := w.run()
+		w.until("it is told", func() bool { return strings.HasSuffix(w.standing()["service_bus"].Detail, ": refused for once") })
+		w.enqueue(newCreate())
+		w.until("the broker answers", func() bool { return w.standing()["service_bus"].OK })
+		stop()
+		if d := w.standing()["service_bus"]; d.OK || d.Detail != "queue "+queue+": not receiving" {
+			t.Errorf("sessions %t: having stopped of its own accord, it says %+v", sessions, d)
+		}
 	}
 }
 

@@ -50,8 +50,7 @@ func (c *Consumer) receive(ctx context.Context, from receiver, most int, wait ti
 	messages, err = from.ReceiveMessages(deadline, most, &azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: time.Millisecond})
 	switch {
 	case len(messages) > 0:
-		c.receiving.Store(true)
-		c.heard.now()
+		c.brokerAnswers()
 		c.telemetry.received(len(messages), "")
 		return messages, nil // also when ctx ended: they are locked, and have to be given back
 	case err != nil && ctx.Err() == nil && deadline.Err() != nil:

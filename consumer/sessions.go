@@ -120,8 +120,7 @@ func (c *Consumer) accept(ctx context.Context, client *azservicebus.Client, all 
 	var failure *azservicebus.Error
 	switch {
 	case err == nil, errors.As(err, &failure) && failure.Code == azservicebus.CodeTimeout:
-		c.receiving.Store(true)
-		c.heard.now()
+		c.brokerAnswers()
 		return receiver, nil
 	case deadline.Err() == context.Canceled:
 		return nil, ctx.Err()
@@ -141,12 +140,12 @@ func (c *Consumer) listenToDead(ctx context.Context, client *azservicebus.Client
 	}
 	defer closeQuietly(receiver.Close)
 	if _, err := peek(ctx, receiver); err != nil {
-		if !c.receiving.Swap(false) {
+		known := !c.receiving.Load()
+		if c.brokerAway(err); known {
 			return fmt.Errorf("accept a session: %w", err)
 		}
 		return c.silence()
 	}
-	c.receiving.Store(true)
-	c.heard.now()
+	c.brokerAnswers()
 	return nil
 }

@@ -33,14 +33,29 @@ func (c *Consumer) silence() error {
 	return nil
 }
 
+// brokerAnswers notes that messages come, or would.
+func (c *Consumer) brokerAnswers() {
+	c.unheard.Store(nil)
+	c.receiving.Store(true)
+	c.heard.now()
+}
+
+// brokerAway notes why none come for now. A question that this process broke off
+// says nothing of the broker.
+func (c *Consumer) brokerAway(err error) {
+	if !errors.Is(err, context.Canceled) {
+		c.unheard.Store(&err)
+	}
+	c.receiving.Store(false)
+}
+
 // listenFor asks the queue for a sign of life, so that a broker that cannot be
 // reached is known at once, and not after the first minute of waiting.
 func (c *Consumer) listenFor(ctx context.Context, receiver *azservicebus.Receiver) error {
 	if _, err := peek(ctx, receiver); err != nil {
 		return err
 	}
-	c.receiving.Store(true)
-	c.heard.now()
+	c.brokerAnswers()
 	return nil
 }
 
@@ -51,10 +66,9 @@ func (c *Consumer) listenQuietly(ctx context.Context, receiver *azservicebus.Rec
 	waiting, err := peek(ctx, receiver)
 	switch {
 	case err != nil:
-		c.receiving.Store(false)
+		c.brokerAway(err)
 	case !waiting:
-		c.receiving.Store(true)
-		c.heard.now()
+		c.brokerAnswers()
 	}
 	return c.silence()
 }
