@@ -140,6 +140,7 @@ const (
 	readLimit  = 5 * time.Second // for a request with its body, which nothing here looks at
 	writeLimit = 30 * time.Second
 	idleLimit  = 2 * time.Minute // above the usual time between two scrapes
+	hangUp     = time.Second     // for the requests of the moment when the program ends
 )
 
 // serveHTTP answers on addr until stop is called, and returns the address that
@@ -159,7 +160,7 @@ func serveHTTP(addr string, handler http.Handler) (listening string, stop func()
 		_ = server.Serve(listener) // ends with ErrServerClosed, by stop
 	}()
 	return listener.Addr().String(), func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), hangUp)
 		defer cancel()
 		if server.Shutdown(ctx) != nil {
 			_ = server.Close() // a request that does not end is no reason to stay
