@@ -113,6 +113,12 @@ var plantedFaults = []plantedFault{
 		i.env["DATABASE_URL"] = "sqlite:" + file
 	}, code: 3,
 		want: finding{"schema", "", "failed", "no tables, needed: version", "Run `worklist-relay migrate`"}},
+	{name: "no database file", plant: func(t *testing.T, i *installation) {
+		file := filepath.Join(t.TempDir(), "notes.txt")
+		i.must(os.WriteFile(file, []byte("this is no database"), 0o600))
+		i.env["DATABASE_URL"] = "sqlite:" + file
+	}, code: 1,
+		want: finding{"database", "", "failed", "not a database", "SQLite makes files beside it"}},
 	{name: "clock behind", plant: func(_ *testing.T, i *installation) { i.manageThrough(5 * time.Minute) }, code: 1,
 		want: finding{"clock", "Service Bus", "failed", "this machine's is behind by", "Synchronise the clock"}},
 	{name: "clock a little ahead", plant: func(_ *testing.T, i *installation) { i.manageThrough(-20 * time.Second) }, code: 4,

@@ -76,6 +76,8 @@ func (d *doctor) whyNotOpen(ctx context.Context, err error) (what, mend string) 
 	what = oneLine(err)
 	has := func(text string) bool { return strings.Contains(what, text) }
 	switch {
+	case strings.HasPrefix(d.config.DatabaseURL, "sqlite:"):
+		return what, "Is it a database, and may this user write to the file and to its folder? SQLite makes files beside it."
 	case has("password authentication failed"), has("28P01"), has("database password"):
 		return what, "Compare user and password in DATABASE_URL with the server. With Entra ID, the user is the identity's name, and the role must have been made for it with pgaadauth_create_principal_with_oid."
 	case has("pg_hba.conf"), has("28000"):
