@@ -96,7 +96,7 @@ func (m *maker) report(from *standingReader) (metric.Registration, error) {
 		held       = m.gauge("worklist.gateway_held", "", "1: the gateway is held back by an operator")
 		life       = m.seconds("worklist.last_life_timestamp", "When the gateway last gave a sign of life, in Unix time")
 		owed       = m.gauge("worklist.outcomes_owed", "{outcome}", "Outcomes that the outcome queue has yet to be told")
-		up         = m.gauge("worklist.dependency_up", "", "1: the dependency answers")
+		up         = m.dependencyUp()
 		panics     = m.total("worklist.panics", "{panic}", "Panics while handling a message")
 		unreadable = m.total("worklist.unreadable_messages", "{message}", "Messages that could not be read")
 	)
@@ -107,13 +107,13 @@ func (m *maker) report(from *standingReader) (metric.Registration, error) {
 	return m.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		o.ObserveInt64(panics, c.panics.Load())
 		o.ObserveInt64(unreadable, c.unreadable.Load())
-		o.ObserveInt64(up, flag(c.receiving.Load()), metric.WithAttributes(attribute.String("dependency", "service_bus")))
+		o.ObserveInt64(up, flag(c.receiving.Load()), dependencyAttribute("service_bus"))
 		now := from.last.Load()
 		if now == nil {
 			return nil // not asked yet
 		}
 		answers := now.err == nil && time.Since(now.at) < standingInterval+standingLimit
-		o.ObserveInt64(up, flag(answers && !c.storeAway.Load()), metric.WithAttributes(attribute.String("dependency", "database")))
+		o.ObserveInt64(up, flag(answers && !c.storeAway.Load()), dependencyAttribute("database"))
 		if !answers {
 			return nil
 		}
@@ -136,6 +136,33 @@ func (m *maker) report(from *standingReader) (metric.Registration, error) {
 		}
 		return nil
 	}, waiting, retries, oldest, open, held, life, owed, up, panics, unreadable)
+}
+
+func (m *maker) dependencyUp() metric.Int64ObservableGauge {
+	return m.gauge("worklist.dependency_up", "", "1: the dependency answers")
+}
+
+func dependencyAttribute(name string) metric.MeasurementOption {
+	return metric.WithAttributes(attribute.String("dependency", name))
+}
+
+// ReportWaiting reports to p that the database does not answer, until stop is
+// called: of a process that waits for it and so has nothing to Run yet. nil
+// reports nothing.
+func ReportWaiting(p metric.MeterProvider) (stop func(), err error) {
+	m := maker{meter: meterOf(p)}
+	up := m.dependencyUp()
+	if m.err != nil {
+		return nil, m.err
+	}
+	reporting, err := m.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		o.ObserveInt64(up, 0, dependencyAttribute("database"))
+		return nil
+	}, up)
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = reporting.Unregister() }, nil // fails for a registration of another provider only
 }
 
 // reconcileMeasures are the metrics of a Reconciler.

@@ -61,7 +61,12 @@ func (c config) run(cmd *cobra.Command, migrate bool) error {
 	}
 	defer stopHTTP()
 	context.AfterFunc(ctx, health.stopping)
+	stopReporting, err := consumer.ReportWaiting(told.metrics)
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
 	outcomes, err := c.awaitStore(ctx, migrate, log, &health)
+	stopReporting()
 	if ctx.Err() != nil {
 		return nil // nothing was begun
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -31,10 +32,15 @@ var startingSituations = []situation{
 		if got := s.status("/healthz/startup"); got != http.StatusOK {
 			t.Errorf("/healthz/startup answers %d: it would be restarted, and wait from the beginning", got)
 		}
+		up := func(value string) bool {
+			return strings.Contains(s.page(), "\nworklist_dependency_up{dependency=\"database\"} "+value+"\n")
+		}
+		s.until("its metrics say so, for whoever is to be woken", func() bool { return up("0") })
 		id := s.enqueue("leeds")
 		startProxyAt(t, away.Host, real.Host)
 		s.until("it is ready", func() bool { return s.status("/readyz") == http.StatusOK })
 		s.confirmed(id, false)
+		s.until("its metrics say that it is back", func() bool { return up("1") && !up("0") })
 	}},
 }
 
