@@ -15,7 +15,7 @@ const carefulTime = 6 * time.Minute
 
 // consumePlain receives from a queue without sessions, and handles as many
 // messages at once as there are slots.
-func (c *Consumer) consumePlain(ctx context.Context, client *azservicebus.Client) error {
+func (c *Consumer) consumePlain(ctx context.Context, client *azservicebus.Client) (err error) {
 	receiver, err := client.NewReceiverForQueue(c.Queue, nil)
 	if err != nil {
 		return err
@@ -27,7 +27,7 @@ func (c *Consumer) consumePlain(ctx context.Context, client *azservicebus.Client
 	slots := make(chan struct{}, c.concurrency())
 	var inFlight sync.WaitGroup
 	defer func() {
-		c.receiving.Store(false)
+		c.brokerAway(explained(err)) // now: what is in hand may take its time
 		c.tellInHand(len(slots))
 		inFlight.Wait()
 	}()

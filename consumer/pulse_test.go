@@ -14,6 +14,7 @@ import (
 
 	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
+	"github.com/worklist-relay/worklist-relay/store"
 	"github.com/worklist-relay/worklist-relay/store/storetest"
 )
 
@@ -123,6 +124,29 @@ func TestDependenciesForgetWhatIsMended(t *testing.T) {
 		if d := w.standing()["service_bus"]; d.OK || d.Detail != "queue "+queue+": not receiving" {
 			t.Errorf("sessions %t: having stopped of its own accord, it says %+v", sessions, d)
 		}
+	}
+}
+
+// Why the broker is away is told at once, also while an action in hand has its
+// ack to come.
+func TestDependenciesDoNotWaitForWhatIsInHand(t *testing.T) {
+	t.Parallel()
+	for _, sessions := range []bool{false, true} {
+		w := newWorld(t, storetest.URL(t, "sqlite"), func(w *world, _ *relaytest.GatewayConfig) {
+			w.sessions, w.gateways.AckTimeout = sessions, time.Minute
+		})
+		w.gateway.Script(relaytest.Reply{KeepOpen: true})
+		id := w.enqueue(newCreate())
+		w.run()
+		w.until("the frame is at the gateway", func() bool { return w.sentFrames() == 1 })
+		w.must(w.broker.Close())
+		w.until("the reason is told", func() bool {
+			return strings.HasPrefix(w.standing()["service_bus"].Detail, "queue "+queue+": not receiving: ")
+		})
+		if status := w.row(id).Status; status != store.Sent {
+			t.Errorf("sessions %t: the action is %s, no longer in hand", sessions, status)
+		}
+		w.must(w.gateways.Close()) // what is in hand is not waited for
 	}
 }
 

@@ -55,10 +55,10 @@ type sessions struct {
 
 // consumeSessions accepts one session after the other, with one call at a time,
 // and works on as many at once as there are slots.
-func (c *Consumer) consumeSessions(ctx context.Context, client *azservicebus.Client) error {
+func (c *Consumer) consumeSessions(ctx context.Context, client *azservicebus.Client) (err error) {
 	all := &sessions{slots: make(chan struct{}, c.concurrency())}
 	defer func() {
-		c.receiving.Store(false)
+		c.brokerAway(explained(err)) // now: what is in hand may take its time
 		c.tellInHand(len(all.slots))
 		all.open.Wait()
 	}()

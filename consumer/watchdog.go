@@ -43,7 +43,7 @@ func (c *Consumer) brokerAnswers() {
 // brokerAway notes why none come for now. A question that this process broke off
 // says nothing of the broker.
 func (c *Consumer) brokerAway(err error) {
-	if !errors.Is(err, context.Canceled) {
+	if err != nil && !errors.Is(err, context.Canceled) {
 		c.unheard.Store(&err)
 	}
 	c.receiving.Store(false)

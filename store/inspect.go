@@ -83,7 +83,7 @@ func (s *Store) Inspect(ctx context.Context) (Inspection, error) {
 	var number int
 	err := s.db.QueryRowContext(ctx, `SELECT current_setting('server_version'), current_setting('server_version_num')::int, current_user,
 		pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
-		current_setting('max_connections')::int, (SELECT count(*) FROM pg_stat_activity), clock_timestamp()`).
+		current_setting('max_connections')::int, (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), clock_timestamp()`).
 		Scan(&i.Version, &number, &i.User, &i.Standby, &i.ReadOnly, &i.MaxConnections, &i.Connections, &i.Now)
 	if err == nil {
 		i.Major, i.Now = number/10000, i.Now.UTC()

@@ -148,8 +148,5 @@ func (d *doctor) echoed(ctx context.Context, name string, p ping) finding {
 	return finding{Check: "echo", Target: name, State: fine, Found: "answered in " + briefTime(t.DNS+t.Connect+t.TLS+t.Handshake+t.Ack)}
 }
 
-// waitOf is how long `run` may take to end after SIGTERM: the probes answer until
-// the very end.
-func (c config) waitOf() time.Duration {
-	return c.ShutdownGrace + lastMoments + hangUp
-}
+// waitOf is how long `run` may take to end after SIGTERM.
+func (c config) waitOf() time.Duration { return c.ShutdownGrace + lastMoments }

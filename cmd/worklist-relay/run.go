@@ -97,7 +97,8 @@ func (c config) run(cmd *cobra.Command, migrate bool) error {
 }
 
 // lastMoments is how long everything may take to end once the grace is over: the
-// connections to the gateways, what waits for their acks, and the last telemetry.
+// connections to the gateways, what waits for their acks, the last telemetry and
+// the last requests.
 const lastMoments = 5 * time.Second
 
 // errUnfinished is what run ends with when it did not wait for what was sent.
@@ -124,7 +125,7 @@ func (c config) serve(ctx context.Context, service *consumer.Consumer, gateways 
 	case <-signals:
 	case <-grace.C:
 	}
-	grace.Reset(lastMoments - flushLimit)
+	grace.Reset(lastMoments - flushLimit - hangUp)
 	_ = gateways.Close() // with Close frames: a gateway whose peer just vanishes stalls
 	select {
 	case <-ended:
