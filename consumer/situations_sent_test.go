@@ -166,6 +166,7 @@ var sentSituations = []situation{
 		w.noDeadLetter()
 		w.confirmedIn(id, 1)
 		w.frames(1)
+		w.until("it is logged", func() bool { return strings.Contains(w.log.String(), `"msg":"settled"`) }) // after the queue is empty
 		if log := w.log.String(); strings.Count(log, `"msg":"settled"`) != 1 || strings.Contains(log, "lock not renewed") {
 			t.Errorf("it was delivered again\n%s", log)
 		}
