@@ -3,6 +3,7 @@ package main_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -15,12 +16,13 @@ import (
 var stoppedSituations = []situation{
 	{"73_sigterm_with_actions_in_flight", func(t *testing.T, s *scene) {
 		s.env["CONCURRENCY"], s.env["ACK_TIMEOUT"] = "50", "4s"
-		s.env["SHUTDOWN_GRACE"] = "20s"
+		s.env["SHUTDOWN_GRACE"], s.env["HTTP_ADDR"] = "20s", freeAddr(t)
 		f := s.newFleet()
 		first := s.start()
 		s.until("all are in hand, at the gateways or on the way to them", f.underway)
 		first.signal(syscall.SIGTERM)
 		s.until("it stops receiving", func() bool { return first.log.has("no longer receiving") })
+		s.until("/readyz says that it stops", func() bool { return strings.Contains(s.fetch("/readyz"), `"ready":false,"state":"stopping"`) })
 		late := f.enqueue(f.slow[0])
 		first.exits(0)
 		if row := s.row(late); row.ActionID != "" {

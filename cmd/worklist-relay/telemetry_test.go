@@ -227,7 +227,7 @@ func TestCollectorAway(t *testing.T) {
 // nothing at all: then what SQL knows is absent.
 func TestMetricsPage(t *testing.T) {
 	s := newScene(t, buildBoth(t), "postgres")
-	s.env["HTTP_ADDR"] = freeAddr(t)
+	s.env["HTTP_ADDR"], s.env["RECONCILE_INTERVAL"] = freeAddr(t), "1s"
 	s.env["OTEL_SERVICE_NAME"], s.env["OTEL_RESOURCE_ATTRIBUTES"] = "relay-of-a-test", "deployment.environment.name=test"
 	s.start()
 	id := s.enqueueWith("leeds", map[string]any{"traceparent": parent})
@@ -237,7 +237,7 @@ func TestMetricsPage(t *testing.T) {
 	s.until("the page tells of it", func() bool {
 		page = s.page()
 		return strings.Contains(page, `worklist_actions_total{gateway="`+gateway+`",outcome="confirmed",phase="",reason=""} 1`) &&
-			strings.Contains(page, `worklist_waiting{gateway="`+gateway+`"} 0`)
+			strings.Contains(page, `worklist_waiting{gateway="`+gateway+`"} 0`) && strings.Contains(page, "worklist_stranded 0\n") // a reconcile ended
 	})
 	for _, want := range []string{
 		`worklist_dependency_up{dependency="database"} 1`, `worklist_dependency_up{dependency="service_bus"} 1`, "worklist_in_flight 0",
@@ -341,8 +341,14 @@ func (s *scene) enqueueWith(provider string, properties map[string]any) string {
 // page is what GET /metrics answers.
 func (s *scene) page() string {
 	s.t.Helper()
+	return s.fetch("/metrics")
+}
+
+// fetch is the body of what HTTP_ADDR answers; "" while it does not.
+func (s *scene) fetch(path string) string {
+	s.t.Helper()
 	client := http.Client{Timeout: patience}
-	response, err := client.Get("http://" + s.env["HTTP_ADDR"] + "/metrics")
+	response, err := client.Get("http://" + s.env["HTTP_ADDR"] + path)
 	if err != nil {
 		return ""
 	}
