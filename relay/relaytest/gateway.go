@@ -51,6 +51,12 @@ type GatewayConfig struct {
 	// DiscardFrames keeps no frames, so that long runs do not fill memory:
 	// Frames returns none.
 	DiscardFrames bool
+
+	// Replied is told of each reply that was given to the relay, and of the
+	// action that it answers; "" where the frame names none that was applied. It is
+	// called by whoever serves the rendezvous, which waits for it; calls of several
+	// gateways may overlap. Nil: nobody is told.
+	Replied func(actionID string)
 }
 
 // Gateway is a hospital's imaging gateway: it listens on a hybrid connection,

@@ -191,6 +191,8 @@ func (l *line) converse(ctx context.Context, ws *websocket.Conn) int {
 		ended := !pause(ctx, l.g.config.RTT+reply.After) || l.send(ws, reply) != nil
 		if ended || reply.Text == "" {
 			l.g.loseAck(reply.write)
+		} else {
+			l.g.tell(reply.write)
 		}
 		if ended || reply.Drop {
 			return 0
@@ -204,6 +206,18 @@ func (l *line) converse(ctx context.Context, ws *websocket.Conn) int {
 			idle = time.Now().Add(l.g.config.IdleTimeout)
 		}
 	}
+}
+
+// tell says that a reply was given.
+func (g *Gateway) tell(applied *Write) {
+	if g.config.Replied == nil {
+		return
+	}
+	id := ""
+	if applied != nil {
+		id = applied.ActionID
+	}
+	g.config.Replied(id)
 }
 
 func (l *line) send(ws *websocket.Conn, reply Reply) error {
