@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/consumer/servicebustest"
@@ -47,6 +48,9 @@ type settings struct {
 	retry       consumer.RetryPolicy // zero: production's
 	clinic      *time.Location
 	log         *slog.Logger
+	metrics     metric.MeterProvider  // nil: none
+	concurrency int                   // of the consumer; 0: its default
+	replied     func(actionID string) // told of each reply of a gateway; nil: nobody is
 }
 
 // stack is everything that runs: broker, relay, gateways, database and, if
@@ -124,7 +128,7 @@ func (s *stack) startGateways(context.Context) error {
 			continue
 		}
 		attached, err := relaytest.NewGateway(relaytest.GatewayConfig{
-			Name: g.Name, Relay: s.relay, Mode: g.Mode, RTT: g.RTT, DiscardFrames: true,
+			Name: g.Name, Relay: s.relay, Mode: g.Mode, RTT: g.RTT, DiscardFrames: true, Replied: s.replied,
 			Key: relaytest.Key{Name: relayKeyName, Key: relayKey, Listen: true},
 		})
 		if err != nil {
@@ -176,6 +180,7 @@ func (s *stack) startConsumer(context.Context) error {
 	c := &consumer.Consumer{
 		Connect: s.connect, Queue: queueName, Sessions: s.sessions(), Store: s.store, Relay: sender,
 		Secret: secret, Retry: s.retry, Clinic: s.clinic, Log: s.log,
+		Metrics: s.metrics, Concurrency: s.concurrency,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/worklist-relay/worklist-relay/relay/relaytest"
+)
+
+// rateGateways is also how many messages are in hand.
+const rateGateways = 16
+
+// parts are what an action needs whoever forwards it, each measured alone.
+type parts struct{ drain, exchange, write cost }
+
+func (p parts) sum() cost { return p.drain.plus(p.exchange).plus(p.write) }
+
+// actions is what the consumer takes for n actions at each of 16 gateways that
+// answer at once, from its start to the last settlement; and what the parts take.
+func actions(ctx context.Context, url string, sessions bool, n int) (ours cost, bare parts, err error) {
+	gateways := uniform(rateGateways, relaytest.ModePersistent, 0)
+	scene, err := newBenchScene(ctx, url, sessions, false, gateways)
+	if err != nil {
+		return cost{}, parts{}, err
+	}
+	defer closing(scene, &err)
+	if bare, err = scene.parts(ctx, n); err != nil {
+		return cost{}, parts{}, err
+	}
+	ours, err = scene.forward(ctx, n)
+	return ours, bare, err
+}
+
+// parts measures each of them with n actions for each gateway.
+func (b *benchScene) parts(ctx context.Context, n int) (p parts, err error) {
+	if err = b.enqueue(ctx, b.gateways, n); err != nil {
+		return p, err
+	}
+	if p.drain, err = b.bareDrain(ctx, n); err != nil {
+		return p, fmt.Errorf("receive and complete: %w", err)
+	}
+	if p.exchange, err = b.bareExchanges(ctx, b.gateways, n, false); err != nil {
+		return p, err
+	}
+	p.write, err = b.bareWrites(ctx, len(b.gateways), n*len(b.gateways))
+	return p, err
+}
+
+// forward measures the consumer with n actions for each gateway.
+func (b *benchScene) forward(ctx context.Context, n int) (cost, error) {
+	if err := b.enqueue(ctx, b.gateways, n); err != nil {
+		return cost{}, err
+	}
+	done := b.settled.expect(n * len(b.gateways))
+	return measured(func() error {
+		if err := b.consume(ctx); err != nil {
+			return err
+		}
+		return await(ctx, "the actions' settlement", done)
+	})
+}
+
+// benchRate is measures 4 to 6.
+func (b *bench) benchRate(ctx context.Context) error {
+	n := b.scaled(20_000, 3_200) / rateGateways
+	all := n * rateGateways
+	for i, database := range b.databases() {
+		ours, bare, err := actions(ctx, database.url, true, n)
+		if err != nil {
+			return err
+		}
+		alone, err := storeAlone(ctx, database.url, rateGateways, all)
+		if err != nil {
+			return err
+		}
+		number := 4 + i
+		how := fmt.Sprintf("%d actions, %d gateways that answer at once, session queue, %s: from the consumer's start to the last settlement, "+
+			"against sessions that only receive and complete", all, rateGateways, database.name)
+		b.add(
+			reported(fmt.Sprintf("%d rate, %s", number, database.name), rate(all, ours.took), "actions/s", how).against(rate(all, bare.drain.took)),
+			reported(fmt.Sprintf("11 rate, %s", database.name), rate(all, ours.took), "actions/s",
+				"the run of 4 or 5, against the same statements of the same number of actions, as many at once, with nothing around them").
+				against(rate(all, alone.took)).atLeast(0.6),
+			reported("6 CPU, "+database.name, micros(ours.allCPU(), all), "us/action",
+				"the runs of 4 and 5: user and system time of this process, and of every PostgreSQL process, against those of receive and complete, "+
+					"bare exchanges, and three bare commits for each action (insert, update, update; prepared, nothing read) added up; RATIO is limit by figure").
+				limitBy(micros(bare.sum().allCPU(), all)).atLeast(0.75),
+			reported("6   receive and complete", micros(bare.drain.allCPU(), all), "us/action", "the parts of 6"),
+			reported("6   exchange", micros(bare.exchange.allCPU(), all), "us/action", "the parts of 6"),
+			reported("6   three commits", micros(bare.write.allCPU(), all), "us/action", "the parts of 6"),
+			reported("6   our three commits", micros(alone.allCPU(), all), "us/action", "the parts of 6"),
+			reported("6   PostgreSQL's share of ours", micros(ours.database, all), "us/action", "the parts of 6"),
+			reported("6   allocated", float64(ours.allocs)/float64(all), "allocs/action", "the parts of 6"),
+			reported("  relay alone", rate(all, bare.exchange.took), "exchanges/s", "the bare exchanges of 6: the in-process relay and gateways are no bottleneck"),
+			reported("  three commits alone, "+database.name, rate(all, bare.write.took), "actions/s", "the bare commits of 6"),
+		)
+	}
+	return nil
+}
