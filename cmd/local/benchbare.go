@@ -89,6 +89,33 @@ func (b *benchScene) bareDrain(ctx context.Context, n int) (cost, error) {
 	return measured(func() error { return drainPlain(ctx, receiver, len(b.gateways), n*len(b.gateways)) })
 }
 
+// bareReceive receives and deletes the messages of the sessions, n of each, as
+// many at a time as there are: the broker's part, and little else.
+func (b *benchScene) bareReceive(ctx context.Context, n int) (cost, error) {
+	client, err := b.connect()
+	if err != nil {
+		return cost{}, err
+	}
+	defer client.Close(ctx)
+	return measured(func() error {
+		return each(b.gateways, func(gateway) error {
+			receiver, err := client.AcceptNextSessionForQueue(ctx, queueName, &azservicebus.SessionReceiverOptions{ReceiveMode: azservicebus.ReceiveModeReceiveAndDelete})
+			if err != nil {
+				return err
+			}
+			defer receiver.Close(ctx)
+			for done := 0; done < n; {
+				messages, err := receiver.ReceiveMessages(ctx, min(n-done, 250), nil)
+				if err != nil {
+					return err
+				}
+				done += len(messages)
+			}
+			return nil
+		})
+	})
+}
+
 func drainSession(ctx context.Context, client *azservicebus.Client, n int) error {
 	receiver, err := client.AcceptNextSessionForQueue(ctx, queueName, nil)
 	if err != nil {

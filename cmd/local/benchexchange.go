@@ -48,8 +48,8 @@ func exchanges(ctx context.Context, n int, dialled bool) (c cost, err error) {
 
 // benchExchange is measure 12.
 func (b *bench) benchExchange(ctx context.Context) error {
-	n := b.scaled(10_000, 2_000)
-	dials := n / 10
+	n := b.scaled(10_000)
+	dials := max(n/10, 1)
 	cached, err := exchanges(ctx, n, false)
 	if err != nil {
 		return err

@@ -164,7 +164,7 @@ func latency(ctx context.Context, url string, n int) (ours, bare *latencies, err
 
 // benchLatency is measure 7.
 func (b *bench) benchLatency(ctx context.Context) error {
-	n := b.scaled(800, 200)
+	n := b.scaled(800)
 	for _, database := range b.databases() {
 		ours, bare, err := latency(ctx, database.url, n)
 		if err != nil {

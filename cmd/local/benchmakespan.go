@@ -44,7 +44,7 @@ func (b *benchScene) serve(ctx context.Context, gateways, lost []gateway, n int)
 // benchMakespan is measures 1 to 3.
 func (b *bench) benchMakespan(ctx context.Context) error {
 	const pause = 100 * time.Millisecond
-	n := b.scaled(50, 15)
+	n := b.scaled(50)
 	for _, database := range b.databases() {
 		persistent := uniform(makespanGateways, relaytest.ModePersistent, pause)
 		how := fmt.Sprintf("%d gateways, %d actions each, session queue, %s: from the consumer's start to the last reply, "+

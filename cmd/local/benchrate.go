@@ -11,7 +11,10 @@ import (
 const rateGateways = 16
 
 // parts are what an action needs whoever forwards it, each measured alone.
-type parts struct{ drain, exchange, write cost }
+type parts struct {
+	broker                 cost // messages received and deleted, many at a time: no part of an action, but the broker alone
+	drain, exchange, write cost
+}
 
 func (p parts) sum() cost { return p.drain.plus(p.exchange).plus(p.write) }
 
@@ -33,6 +36,12 @@ func actions(ctx context.Context, url string, sessions bool, n int) (ours cost, 
 
 // parts measures each of them with n actions for each gateway.
 func (b *benchScene) parts(ctx context.Context, n int) (p parts, err error) {
+	if err = b.enqueue(ctx, b.gateways, n); err != nil {
+		return p, err
+	}
+	if p.broker, err = b.bareReceive(ctx, n); err != nil {
+		return p, fmt.Errorf("receive and delete: %w", err)
+	}
 	if err = b.enqueue(ctx, b.gateways, n); err != nil {
 		return p, err
 	}
@@ -62,7 +71,7 @@ func (b *benchScene) forward(ctx context.Context, n int) (cost, error) {
 
 // benchRate is measures 4 to 6.
 func (b *bench) benchRate(ctx context.Context) error {
-	n := b.scaled(20_000, 3_200) / rateGateways
+	n := b.scaled(20_000 / rateGateways)
 	all := n * rateGateways
 	for i, database := range b.databases() {
 		ours, bare, err := actions(ctx, database.url, true, n)
@@ -91,6 +100,7 @@ func (b *bench) benchRate(ctx context.Context) error {
 			reported("6   our three commits", micros(alone.allCPU(), all), "us/action", "the parts of 6"),
 			reported("6   PostgreSQL's share of ours", micros(ours.database, all), "us/action", "the parts of 6"),
 			reported("6   allocated", float64(ours.allocs)/float64(all), "allocs/action", "the parts of 6"),
+			reported("  broker alone", rate(all, bare.broker.took), "messages/s", "received and deleted, as many at a time as the SDK takes: what the in-process broker can do"),
 			reported("  relay alone", rate(all, bare.exchange.took), "exchanges/s", "the bare exchanges of 6: the in-process relay and gateways are no bottleneck"),
 			reported("  three commits alone, "+database.name, rate(all, bare.write.took), "actions/s", "the bare commits of 6"),
 		)
