@@ -1,4 +1,11 @@
 package store
 
+import "database/sql/driver"
+
+// WithConnector lets a test stand between the store and its driver.
+func WithConnector(wrap func(driver.Connector) driver.Connector) Option {
+	return func(o *options) { o.wrap = wrap }
+}
+
 // StandingQueries are what metrics ask of the actions.
 var StandingQueries = []string{waitingNow, countOwed}

@@ -15,7 +15,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
-	_ "modernc.org/sqlite" // registers "sqlite"
+	"modernc.org/sqlite"
 )
 
 // dialect is what little differs between the two databases.
@@ -31,7 +31,7 @@ func openURL(url string, o options) (*sqlx.DB, dialect, error) {
 		return openPostgres(url, o)
 	}
 	if file, ok := strings.CutPrefix(url, "sqlite:"); ok {
-		return openSQLite(file)
+		return openSQLite(file, o)
 	}
 	return nil, dialect{}, errors.New("a database URL begins with postgres:// or postgresql://, or is sqlite:FILE")
 }
@@ -51,7 +51,7 @@ func openPostgres(text string, o options) (*sqlx.DB, dialect, error) {
 	}
 	// One round trip for each statement instead of two.
 	cfg.BinaryParameters = true
-	db := sql.OpenDB(connector{cfg: cfg, password: o.password})
+	db := sql.OpenDB(o.wrapped(connector{cfg: cfg, password: o.password}))
 	db.SetMaxOpenConns(MostConnections)
 	db.SetMaxIdleConns(MostConnections)
 	db.SetConnMaxIdleTime(5 * time.Minute)
@@ -112,7 +112,7 @@ func onLoopback(cfg pq.Config) bool {
 // openSQLite makes one connection: it queues writers fairly within a process,
 // where several would take turns by sleeping. Other processes wait for the
 // busy timeout. synchronous=FULL, since a sent mark must survive a power cut.
-func openSQLite(file string) (*sqlx.DB, dialect, error) {
+func openSQLite(file string, o options) (*sqlx.DB, dialect, error) {
 	if file == "" || strings.Contains(file, ":memory:") {
 		return nil, dialect{}, errors.New("sqlite: no file name")
 	}
@@ -130,10 +130,11 @@ func openSQLite(file string) (*sqlx.DB, dialect, error) {
 		"_dqs":          {"0"},
 	}
 	uri := url.URL{Scheme: "file", Opaque: (&url.URL{Path: filepath.ToSlash(file)}).EscapedPath(), RawQuery: query.Encode()}
-	db, err := sql.Open("sqlite", uri.String())
+	connector, err := sqlite.NewConnector(uri.String())
 	if err != nil {
 		return nil, dialect{}, err
 	}
+	db := sql.OpenDB(o.wrapped(connector))
 	db.SetMaxOpenConns(1)
 	return sqlx.NewDb(db, "sqlite"), dialect{
 		name:     "sqlite",

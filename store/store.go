@@ -24,6 +24,7 @@ package store
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"time"
@@ -48,6 +49,14 @@ type Option func(*options)
 type options struct {
 	clock    func() time.Time
 	password func(context.Context) (string, error)
+	wrap     func(driver.Connector) driver.Connector // of tests, to see or fail what is asked of the driver; nil: none
+}
+
+func (o options) wrapped(c driver.Connector) driver.Connector {
+	if o.wrap == nil {
+		return c
+	}
+	return o.wrap(c)
 }
 
 // WithClock replaces time.Now as the source of every time the store writes or
