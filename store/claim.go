@@ -80,15 +80,61 @@ func (c Claim) Ref() Ref {
 	return Ref{ProviderID: c.Action.ProviderID, ActionID: c.Action.ActionID, Attempt: c.Attempt}
 }
 
+// insertClaimed makes the claimed row of an action never seen before, unless another
+// action stands in its way. It is the row of firstRow, with what is not said NULL.
+const insertClaimed = `INSERT INTO actions
+		(action_id, action_type, creates, provider_id, setting_id, accession_number, body_sha256, sequence_number, enqueued_at, expires_at,
+		received_at, updated_at, attempt_started_at, claimed_until, status, attempt,
+		duplicate, holds_accession, attempts, retry_count, postpone_count, counted_from)
+	SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $11, $12, 'pending', 1, FALSE, FALSE, 0, 0, 0, 0
+	WHERE NOT EXISTS (SELECT 1 FROM actions WHERE provider_id = $4 AND accession_number = $6
+		AND (status IN ('pending', 'sent') AND sequence_number < $8 OR holds_accession AND $3))
+	ON CONFLICT (action_id) DO NOTHING`
+
 // Claim decides what a delivery may do and, where it may act, gives it an
 // attempt number and a lease. Of several deliveries of an action at once,
 // exactly one is Claimed. The first sight of an action makes its row. A claim
 // whose lease ran out is taken over, and its attempt kept as evidence.
+//
+// Earlier and Holder are what was committed when Claim was called. Of two claims
+// for one accession number at the same time neither need see the other: whose
+// order counts must claim one after the other, and of two creates [Store.MarkSent]
+// lets one pass.
 func (s *Store) Claim(ctx context.Context, d Delivery) (c Claim, err error) {
 	if err := d.check(); err != nil {
 		return Claim{}, fmt.Errorf("claim %q: %w", d.ActionID, err)
 	}
 	now := s.now()
+	c, err = s.claimFirst(ctx, d, now)
+	if err == nil && c.Verdict == 0 {
+		c, err = s.claimAny(ctx, d, now)
+	}
+	if err != nil {
+		return Claim{}, fmt.Errorf("claim %s: %w", d.ActionID, err)
+	}
+	return c, nil
+}
+
+// claimFirst answers the usual delivery in one statement: of an action never seen
+// before, where nothing stands in its way. Of any other its verdict is zero, and
+// nothing was written. So there is no claim whose look around is yet to come, and
+// could fail: the two are one statement here and one transaction in claimAny.
+func (s *Store) claimFirst(ctx context.Context, d Delivery, now time.Time) (Claim, error) {
+	if d.CopiedFrom != 0 { // its action has a row by now
+		return Claim{}, nil
+	}
+	row := d.firstRow(now)
+	n, err := s.put(ctx, insertClaimed,
+		row.ActionID, row.ActionType, row.Creates, row.ProviderID, row.SettingID, row.AccessionNumber, row.BodySHA256,
+		row.SequenceNumber, row.EnqueuedAt, row.ExpiresAt, now, row.ClaimedUntil)
+	if err != nil || n == 0 {
+		return Claim{}, err
+	}
+	return Claim{Verdict: Claimed, Action: row, Attempt: row.Attempt}, nil
+}
+
+// claimAny judges a delivery, whatever is known of its action.
+func (s *Store) claimAny(ctx context.Context, d Delivery, now time.Time) (c Claim, err error) {
 	err = s.write(ctx, func(tx *sqlx.Tx) error {
 		row := d.firstRow(now)
 		inserted, err := insert(ctx, tx, row)
@@ -105,10 +151,7 @@ func (s *Store) Claim(ctx context.Context, d Delivery) (c Claim, err error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return Claim{}, fmt.Errorf("claim %s: %w", d.ActionID, err)
-	}
-	return c, nil
+	return c, err
 }
 
 func (d Delivery) check() error {

@@ -26,7 +26,7 @@ type Ref struct {
 // cases nothing may be sent. Marking the same attempt twice is harmless.
 func (s *Store) MarkSent(ctx context.Context, ref Ref, relay string, lease time.Duration) error {
 	now := s.now()
-	result, err := s.db.ExecContext(ctx, `UPDATE actions
+	n, err := s.put(ctx, `UPDATE actions
 		SET status = 'sent', sent_at = COALESCE(sent_at, $4), attempt_sent_at = $4, attempt_relay = $5, relay = $5,
 			claimed_until = $6, holds_accession = (holds_accession OR creates), updated_at = $4
 		WHERE action_id = $1 AND provider_id = $2 AND attempt = $3 AND claimed_until IS NOT NULL`,
@@ -35,7 +35,7 @@ func (s *Store) MarkSent(ctx context.Context, ref Ref, relay string, lease time.
 		err = ErrAccessionHeld
 	}
 	if err == nil {
-		err = one(result.RowsAffected())
+		err = one(n)
 	}
 	if err != nil {
 		return fmt.Errorf("mark %s sent: %w", ref.ActionID, err)
@@ -47,13 +47,13 @@ func (s *Store) MarkSent(ctx context.Context, ref Ref, relay string, lease time.
 // attempt is spent, and the row stands as before the claim. It is [ErrStale]
 // when the attempt is not the row's own any more, or was marked sent.
 func (s *Store) Release(ctx context.Context, ref Ref) error {
-	result, err := s.db.ExecContext(ctx, `UPDATE actions
+	n, err := s.put(ctx, `UPDATE actions
 		SET claimed_until = NULL, attempt_started_at = NULL, updated_at = $4
 		WHERE action_id = $1 AND provider_id = $2 AND attempt = $3
 			AND claimed_until IS NOT NULL AND attempt_sent_at IS NULL`,
 		ref.ActionID, ref.ProviderID, ref.Attempt, s.now())
 	if err == nil {
-		err = one(result.RowsAffected())
+		err = one(n)
 	}
 	if err != nil {
 		return fmt.Errorf("release %s: %w", ref.ActionID, err)
@@ -94,9 +94,9 @@ func (s *Store) Abandon(ctx context.Context, ref Ref) error {
 }
 
 // one turns a count of changed rows into the fence's answer.
-func one(n int64, err error) error {
-	if err == nil && n != 1 {
+func one(n int64) error {
+	if n != 1 {
 		return ErrStale
 	}
-	return err
+	return nil
 }

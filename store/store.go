@@ -165,3 +165,13 @@ func (s *Store) write(ctx context.Context, do func(*sqlx.Tx) error) error {
 	}
 	return tx.Commit()
 }
+
+// put runs one statement in a transaction of its own, and returns how many rows
+// it wrote.
+func (s *Store) put(ctx context.Context, query string, args ...any) (int64, error) {
+	result, err := s.db.ExecContext(ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
