@@ -55,15 +55,17 @@ var (
 	attemptColumns = columnsOf(Attempt{})
 	selectAttempts = "SELECT " + strings.Join(attemptColumns, ", ") + " FROM attempts "
 
-	// An attempt that was taken over and is confirmed after all was answered.
-	// When it started and was marked sent stays as it was written first.
-	insertAttempt = "INSERT INTO attempts (" + strings.Join(attemptColumns, ", ") + ") VALUES (:" + strings.Join(attemptColumns, ", :") + `)
-		ON CONFLICT (action_id, attempt) DO UPDATE SET
-			ended_at = excluded.ended_at, sent = excluded.sent, answered = excluded.answered,
-			phase = excluded.phase, error = excluded.error, code = excluded.code, reused = excluded.reused,
-			dns_us = excluded.dns_us, connect_us = excluded.connect_us, tls_us = excluded.tls_us,
-			handshake_us = excluded.handshake_us, ack_us = excluded.ack_us, result = excluded.result`
+	insertAttempt = "INSERT INTO attempts (" + strings.Join(attemptColumns, ", ") + ") VALUES (:" + strings.Join(attemptColumns, ", :") + ")" + archivedAgain
 )
+
+// An attempt that was taken over and is confirmed after all was answered. When it
+// started and was marked sent stays as it was written first.
+const archivedAgain = `
+	ON CONFLICT (action_id, attempt) DO UPDATE SET
+		ended_at = excluded.ended_at, sent = excluded.sent, answered = excluded.answered,
+		phase = excluded.phase, error = excluded.error, code = excluded.code, reused = excluded.reused,
+		dns_us = excluded.dns_us, connect_us = excluded.connect_us, tls_us = excluded.tls_us,
+		handshake_us = excluded.handshake_us, ack_us = excluded.ack_us, result = excluded.result`
 
 func archive(ctx context.Context, tx *sqlx.Tx, attempt Attempt) error {
 	_, err := tx.NamedExecContext(ctx, insertAttempt, attempt)

@@ -20,10 +20,11 @@ import (
 
 // dialect is what little differs between the two databases.
 type dialect struct {
-	name      string // "postgres" or "sqlite"; also the folder of its migrations
-	where     string // the database for messages, without a password
-	forUpdate string // appended to a SELECT to lock its rows
-	hasTable  string // a query that says whether table $1 exists
+	name       string // "postgres" or "sqlite"; also the folder of its migrations
+	where      string // the database for messages, without a password
+	forUpdate  string // appended to a SELECT to lock its rows
+	withWrites bool   // a WITH may hold a statement that writes
+	hasTable   string // a query that says whether table $1 exists
 }
 
 func openURL(url string, o options) (*sqlx.DB, dialect, error) {
@@ -57,10 +58,11 @@ func openPostgres(text string, o options) (*sqlx.DB, dialect, error) {
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	db.SetConnMaxLifetime(30 * time.Minute)
 	return sqlx.NewDb(db, "postgres"), dialect{
-		name:      "postgres",
-		where:     u.Scheme + "://" + u.Host + u.Path,
-		forUpdate: " FOR UPDATE",
-		hasTable:  "SELECT to_regclass($1) IS NOT NULL",
+		name:       "postgres",
+		where:      u.Scheme + "://" + u.Host + u.Path,
+		forUpdate:  " FOR UPDATE",
+		withWrites: true,
+		hasTable:   "SELECT to_regclass($1) IS NOT NULL",
 	}, nil
 }
 

@@ -41,15 +41,24 @@ type Outcome struct {
 // confirmed. Recording the same outcome twice is harmless, so that a call whose
 // answer was lost can be made again.
 func (s *Store) Record(ctx context.Context, o Outcome) error {
-	err := s.write(ctx, func(tx *sqlx.Tx) error {
+	now := s.now()
+	own, err := s.end(ctx, o, now)
+	if err == nil && !own { // and it never is again: attempts are numbered upwards
+		err = s.recordLate(ctx, o, now)
+	}
+	if err != nil {
+		return fmt.Errorf("record %s attempt %d: %w", o.ActionID, o.Attempt, err)
+	}
+	return nil
+}
+
+// recordLate judges the outcome of an attempt that is not the row's own any more.
+func (s *Store) recordLate(ctx context.Context, o Outcome, now time.Time) error {
+	return s.write(ctx, func(tx *sqlx.Tx) error {
 		a, err := s.lock(ctx, tx, o.ProviderID, o.ActionID)
-		if err != nil {
-			return err
-		}
-		now := s.now()
 		switch {
-		case a.ClaimedUntil != nil && a.Attempt == o.Attempt:
-			return a.end(ctx, tx, o, now)
+		case err != nil:
+			return err
 		case o.Status == Confirmed:
 			return a.confirmLate(ctx, tx, o, now)
 		case a.recorded(o):
@@ -59,36 +68,12 @@ func (s *Store) Record(ctx context.Context, o Outcome) error {
 		}
 		return ErrStale
 	})
-	if err != nil {
-		return fmt.Errorf("record %s attempt %d: %w", o.ActionID, o.Attempt, err)
-	}
-	return nil
 }
 
 // recorded reports an outcome that the row already has.
 func (a *Action) recorded(o Outcome) bool {
 	return a.ClaimedUntil == nil && a.Attempt == o.Attempt && a.Status == o.Status &&
 		a.decided(o.SequenceNumber) && *a.Settlement == o.Settlement
-}
-
-// end closes the row's own claim with its outcome.
-func (a *Action) end(ctx context.Context, tx *sqlx.Tx, o Outcome, now time.Time) error {
-	// What may have arrived is evidence, whether or not it counts as a try.
-	if o.Spent || o.Sent != SentNo {
-		a.Attempts++
-		if err := archive(ctx, tx, a.ended(o, now)); err != nil {
-			return err
-		}
-	}
-	if a.HoldsAccession && o.Status != Confirmed && o.Sent != SentMaybe {
-		maybe, err := mayHaveArrived(ctx, tx, a.ActionID)
-		if err != nil {
-			return err
-		}
-		a.HoldsAccession = maybe
-	}
-	a.settle(o, now)
-	return save(ctx, tx, *a)
 }
 
 // confirmLate lets an acknowledgement count that was read after the claim was

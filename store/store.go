@@ -24,6 +24,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -169,7 +170,11 @@ func (s *Store) write(ctx context.Context, do func(*sqlx.Tx) error) error {
 // put runs one statement in a transaction of its own, and returns how many rows
 // it wrote.
 func (s *Store) put(ctx context.Context, query string, args ...any) (int64, error) {
-	result, err := s.db.ExecContext(ctx, query, args...)
+	return affected(s.db.ExecContext(ctx, query, args...))
+}
+
+// affected is how many rows a statement wrote.
+func affected(result sql.Result, err error) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
