@@ -117,8 +117,8 @@ func (c *Conn) once(ctx context.Context, a Action) (ack Ack, err *Error, again b
 		c.sock.shut(websocket.CloseNormalClosure, errSpent)
 		return Ack{}, c.fault(PhaseAckInvalid, SentMaybe, true, 0, bad.Error()), false
 	}
-	if c.sock.seasoned.IsZero() {
-		c.sock.seasoned = time.Now().Add(max(0, or(c.client.WatchTime, 250*time.Millisecond)))
+	if c.sock.acked.IsZero() {
+		c.sock.acked = time.Now()
 	}
 	return ack, nil, false
 }
@@ -232,7 +232,7 @@ func (c *Conn) Release() {
 	if c.released.Swap(true) {
 		return
 	}
-	if idle := or(c.client.IdleTimeout, 5*time.Second); idle > 0 && !c.sock.seasoned.IsZero() {
+	if idle := or(c.client.IdleTimeout, 5*time.Second); idle > 0 && !c.sock.acked.IsZero() {
 		c.sock.rest(idle)
 	} else {
 		c.sock.shut(websocket.CloseNormalClosure, errSpent)

@@ -31,8 +31,8 @@ type socket struct {
 	gone   chan struct{} // closed when the network connection is closed too
 	idle   *time.Timer   // runs while nobody holds the socket
 
-	// seasoned is when the watch after the first ack is over; zero before that ack. It belongs to whoever holds the turn.
-	seasoned time.Time
+	// acked is when the first ack came; zero before that. It belongs to whoever holds the turn.
+	acked time.Time
 
 	mu    sync.Mutex  // guards what follows
 	cause error       // why it ended; nil while it is open
@@ -135,9 +135,10 @@ func (s *socket) hold() bool {
 	return s.held
 }
 
-// watch waits until the socket is seasoned, or ctx ends, and reports whether it is still open. The reader goes on all the while.
-func (s *socket) watch(ctx context.Context) bool {
-	timer := time.NewTimer(time.Until(s.seasoned))
+// watch waits until d has passed since the first ack, or ctx ends, and reports whether the socket is still open. The reader goes on all
+// the while.
+func (s *socket) watch(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(time.Until(s.acked.Add(d)))
 	defer timer.Stop()
 	select {
 	case <-s.ended:
