@@ -99,9 +99,9 @@ func (a Action) final() bool { return a.Status == Confirmed || a.Status == Faile
 var actionColumns = columnsOf(Action{})
 
 var (
-	insertAction = "INSERT INTO actions (" + strings.Join(actionColumns, ", ") + ") VALUES (:" +
-		strings.Join(actionColumns, ", :") + ") ON CONFLICT (action_id) DO NOTHING"
-	updateAction = "UPDATE actions SET " + assignments(actionColumns) + " WHERE action_id = :action_id"
+	insertAction = "INSERT INTO actions (" + strings.Join(actionColumns, ", ") + ") VALUES (" + placeholders(actionColumns) +
+		") ON CONFLICT (action_id) DO NOTHING"
+	updateAction = "UPDATE actions SET " + assignments(actionColumns) + " WHERE action_id = $1" // the first column
 	selectAction = "SELECT " + strings.Join(actionColumns, ", ") + " FROM actions "
 )
 
@@ -112,11 +112,7 @@ func (a Action) alive(now time.Time) bool { return !a.final() && now.Sub(a.NextT
 
 // insert reports whether the row is new; one that exists is left alone.
 func insert(ctx context.Context, tx *sqlx.Tx, a Action) (bool, error) {
-	result, err := tx.NamedExecContext(ctx, insertAction, a)
-	if err != nil {
-		return false, err
-	}
-	n, err := result.RowsAffected()
+	n, err := affected(tx.ExecContext(ctx, insertAction, valuesOf(a)...))
 	return n == 1, err
 }
 
@@ -150,6 +146,6 @@ func (s *Store) find(ctx context.Context, actionID string) (a Action, err error)
 
 // save writes back a row that lock returned.
 func save(ctx context.Context, tx *sqlx.Tx, a Action) error {
-	_, err := tx.NamedExecContext(ctx, updateAction, a)
+	_, err := tx.ExecContext(ctx, updateAction, valuesOf(a)...)
 	return err
 }

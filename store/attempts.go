@@ -55,7 +55,7 @@ var (
 	attemptColumns = columnsOf(Attempt{})
 	selectAttempts = "SELECT " + strings.Join(attemptColumns, ", ") + " FROM attempts "
 
-	insertAttempt = "INSERT INTO attempts (" + strings.Join(attemptColumns, ", ") + ") VALUES (:" + strings.Join(attemptColumns, ", :") + ")" + archivedAgain
+	insertAttempt = "INSERT INTO attempts (" + strings.Join(attemptColumns, ", ") + ") VALUES (" + placeholders(attemptColumns) + ")" + archivedAgain
 )
 
 // An attempt that was taken over and is confirmed after all was answered. When it
@@ -68,7 +68,7 @@ const archivedAgain = `
 		handshake_us = excluded.handshake_us, ack_us = excluded.ack_us, result = excluded.result`
 
 func archive(ctx context.Context, tx *sqlx.Tx, attempt Attempt) error {
-	_, err := tx.NamedExecContext(ctx, insertAttempt, attempt)
+	_, err := tx.ExecContext(ctx, insertAttempt, valuesOf(attempt)...)
 	return err
 }
 

@@ -29,7 +29,10 @@ type AuditEntry struct {
 	Detail     string    `db:"detail" json:"detail"`
 }
 
-var auditColumns = columnsOf(AuditEntry{})
+var (
+	auditColumns = columnsOf(AuditEntry{})
+	insertAudit  = "INSERT INTO audit (" + strings.Join(auditColumns[1:], ", ") + ") VALUES (" + placeholders(auditColumns[1:]) + ")" // the database numbers them
+)
 
 // Audit appends an entry, for a deed that changes no row: a dead letter
 // discarded, a refused replay that was forced. ID and At are set by the store.
@@ -48,8 +51,7 @@ func appendAudit(ctx context.Context, tx *sqlx.Tx, entry AuditEntry) error {
 			*field = *t
 		}
 	}
-	columns := auditColumns[1:] // the database numbers them
-	_, err := tx.NamedExecContext(ctx, "INSERT INTO audit ("+strings.Join(columns, ", ")+") VALUES (:"+strings.Join(columns, ", :")+")", entry)
+	_, err := tx.ExecContext(ctx, insertAudit, valuesOf(entry)[1:]...)
 	return err
 }
 

@@ -136,7 +136,7 @@ func openSQLite(file string, o options) (*sqlx.DB, dialect, error) {
 	if err != nil {
 		return nil, dialect{}, err
 	}
-	db := sql.OpenDB(o.wrapped(connector))
+	db := sql.OpenDB(o.wrapped(compiling{connector}))
 	db.SetMaxOpenConns(1)
 	return sqlx.NewDb(db, "sqlite"), dialect{
 		name:     "sqlite",

@@ -2,6 +2,7 @@ package store
 
 import (
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -16,13 +17,32 @@ func columnsOf(row any) []string {
 	return columns
 }
 
-// assignments is "a = :a, b = :b".
+// placeholders is "$1, $2", one for each column.
+func placeholders(columns []string) string {
+	marks := make([]string, len(columns))
+	for i := range columns {
+		marks[i] = "$" + strconv.Itoa(i+1)
+	}
+	return strings.Join(marks, ", ")
+}
+
+// assignments is "a = $1, b = $2".
 func assignments(columns []string) string {
 	set := make([]string, len(columns))
 	for i, column := range columns {
-		set[i] = column + " = :" + column
+		set[i] = column + " = $" + strconv.Itoa(i+1)
 	}
 	return strings.Join(set, ", ")
+}
+
+// valuesOf lists what a row struct has for its columns, in order.
+func valuesOf(row any) []any {
+	v := reflect.ValueOf(row)
+	values := make([]any, v.NumField())
+	for i := range values {
+		values[i] = v.Field(i).Interface()
+	}
+	return values
 }
 
 // inUTC sets every time of the row struct that row points to in UTC: the
