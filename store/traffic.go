@@ -58,9 +58,13 @@ func (s *Store) Traffic(ctx context.Context, since time.Time) (map[string]Traffi
 	return all, nil
 }
 
-const waitingByRelay = `SELECT lower(r.namespace || '/' || r.hybrid_connection) AS relay, count(a.action_id) AS n
-	FROM relays r LEFT JOIN actions a ON a.provider_id = r.provider_id AND COALESCE(a.setting_id, '') = COALESCE(r.setting_id, '')
-		AND a.status IN ('pending', 'sent')
+// Those that wait are summed up first: SQLite would go through all actions of
+// each provider to join them.
+const waitingByRelay = `SELECT lower(r.namespace || '/' || r.hybrid_connection) AS relay, CAST(COALESCE(SUM(w.n), 0) AS BIGINT) AS n
+	FROM relays r LEFT JOIN (
+		SELECT provider_id, COALESCE(setting_id, '') AS setting, count(*) AS n
+		FROM actions WHERE status IN ('pending', 'sent') GROUP BY 1, 2
+	) w ON w.provider_id = r.provider_id AND w.setting = COALESCE(r.setting_id, '')
 	GROUP BY 1`
 
 // Percentiles by nearest rank: of n sorted values the one at n*p, rounded up.
