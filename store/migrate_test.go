@@ -70,7 +70,7 @@ func TestMigrateFromManyProcesses(t *testing.T) {
 		if err := raw(t, url).Get(&applied, "SELECT count(*) FROM goose_db_version WHERE version_id > 0"); err != nil {
 			t.Fatal(err)
 		}
-		same(t, "migrations applied", applied, 3)
+		same(t, "migrations applied", applied, 4)
 	})
 }
 
@@ -88,7 +88,7 @@ func TestSchemaVersion(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			same(t, "have, want", []int64{have, want}, []int64{wantHave, 3})
+			same(t, "have, want", []int64{have, want}, []int64{wantHave, 4})
 			err = s.CheckSchema(ctx)
 			if errors.Is(err, store.ErrSchema) != (hint != "") || (hint != "" && !strings.Contains(err.Error(), hint)) {
 				t.Errorf("check: %v", err)
@@ -99,11 +99,11 @@ func TestSchemaVersion(t *testing.T) {
 		if err := s.Migrate(ctx); err != nil {
 			t.Fatal(err)
 		}
-		check(3, "")
-		if _, err := raw(t, url).Exec("INSERT INTO goose_db_version (version_id, is_applied) VALUES (4, true)"); err != nil {
+		check(4, "")
+		if _, err := raw(t, url).Exec("INSERT INTO goose_db_version (version_id, is_applied) VALUES (5, true)"); err != nil {
 			t.Fatal(err)
 		}
-		check(4, "newer")
+		check(5, "newer")
 		if err := s.Migrate(ctx); !errors.Is(err, store.ErrSchema) {
 			t.Errorf("migrate: %v", err)
 		}
