@@ -91,7 +91,7 @@ func (s *session) work(ctx context.Context) {
 // turnOver reports whether others are to have a turn. A session that waits for
 // its gateway is never given back full: it would be accepted again in a loop.
 func (s *session) turnOver() bool {
-	return s.all.crowded.Load() && !s.emptying && (s.handled >= turnActions || time.Since(s.began) >= turnTime)
+	return s.all.crowded() && !s.emptying && (s.handled >= turnActions || time.Since(s.began) >= turnTime)
 }
 
 // next is the next message; nil when there is none, ctx ended or the session is
@@ -103,7 +103,7 @@ func (s *session) next(ctx context.Context) *azservicebus.ReceivedMessage {
 	for ctx.Err() == nil && s.fresh(ctx) {
 		c.turned()
 		look := emptyLook
-		if s.all.crowded.Load() {
+		if s.all.crowded() {
 			look = crowdedLook
 		}
 		messages, err := c.receive(ctx, s.receiver, 1, look)
@@ -118,7 +118,7 @@ func (s *session) next(ctx context.Context) *azservicebus.ReceivedMessage {
 				s.log.Info("session lost", "error", err)
 			}
 			return nil
-		case s.emptying, s.all.crowded.Load(), !time.Now().Before(linger):
+		case s.emptying, s.all.crowded(), !time.Now().Before(linger):
 			return nil
 		}
 	}
@@ -218,9 +218,7 @@ func (s *session) takeSlot(ctx context.Context) bool {
 	// What waits here goes before what is not even accepted yet.
 	s.all.resuming.Add(1)
 	defer s.all.resuming.Add(-1)
-	if cancel := s.all.accepting.Load(); cancel != nil {
-		(*cancel)()
-	}
+	s.all.endAccept()
 	select {
 	case s.all.slots <- struct{}{}:
 		return s.resume()

@@ -17,6 +17,7 @@ import (
 const (
 	firstAccept  = 2 * time.Second  // soon shows whether the broker is there
 	acceptWait   = 60 * time.Second // an accept waits at the broker and costs nothing
+	mostAccepts  = 4                // accepts at once: each takes some round trips
 	mostSessions = 4                // sessions kept for gateways that cannot be reached, for each slot
 
 	maxSessionID = 128 // characters, by Service Bus
@@ -44,19 +45,31 @@ func SessionID(providerID string, settingID *string) string {
 
 // sessions are those that this process holds on one client.
 type sessions struct {
-	slots   chan struct{} // a session that is worked on holds one
-	kept    atomic.Int64  // sessions that are kept and hold none
-	crowded atomic.Bool   // no slot is left to accept another session with
-	open    sync.WaitGroup
+	slots     chan struct{} // a session that is worked on holds one, and so does an accept
+	acceptors int           // how many accepts there may be at once
+	blocked   atomic.Int64  // acceptors that have no slot
+	kept      atomic.Int64  // sessions that are kept and hold none
+	open      sync.WaitGroup
 
-	resuming  atomic.Int64                       // kept sessions that wait for a slot; they go before others
-	accepting atomic.Pointer[context.CancelFunc] // ends the accept that waits, which holds a slot; nil: none waits
+	resuming  atomic.Int64                           // kept sessions that wait for a slot; they go before others
+	mu        sync.Mutex                             // guards accepting
+	accepting map[context.Context]context.CancelFunc // ends an accept, by its context
 }
 
-// consumeSessions accepts one session after the other, with one call at a time,
-// and works on as many at once as there are slots.
+func newSessions(slots int) *sessions {
+	return &sessions{
+		slots: make(chan struct{}, slots), acceptors: min(slots, mostAccepts),
+		accepting: make(map[context.Context]context.CancelFunc),
+	}
+}
+
+// crowded reports whether no slot is left to accept another session with.
+func (all *sessions) crowded() bool { return all.blocked.Load() == int64(all.acceptors) }
+
+// consumeSessions accepts sessions, several at once since each takes some round
+// trips, and works on as many as there are slots.
 func (c *Consumer) consumeSessions(ctx context.Context, client *azservicebus.Client) (err error) {
-	all := &sessions{slots: make(chan struct{}, c.concurrency())}
+	all := newSessions(c.concurrency())
 	defer func() {
 		c.brokerAway(explained(err)) // now: what is in hand may take its time
 		c.tellInHand(len(all.slots))
@@ -64,29 +77,45 @@ func (c *Consumer) consumeSessions(ctx context.Context, client *azservicebus.Cli
 	}()
 	// A session that is kept must not keep the next client waiting: it is accepted
 	// again on that.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	wait := firstAccept
-	for {
-		c.turned()
-		// A slot before a session: what is accepted is worked on at once.
-		if !all.slot(ctx) {
-			return ctx.Err()
-		}
-		if _, err := c.awaitStore(ctx); err != nil {
-			return err
-		}
-		receiver, err := c.accept(ctx, client, all, wait)
-		if err != nil {
-			return err
-		}
-		if wait = acceptWait; receiver == nil {
-			<-all.slots
-			continue
-		}
-		s := c.newSession(all, receiver)
-		all.open.Go(func() { s.work(ctx) })
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if err := c.acceptNext(ctx, client, all, firstAccept); err != nil {
+		return err
 	}
+	var accepting sync.WaitGroup
+	for range all.acceptors {
+		accepting.Go(func() {
+			for ctx.Err() == nil {
+				if err := c.acceptNext(ctx, client, all, acceptWait); err != nil {
+					cancel(err) // the first one counts
+				}
+			}
+		})
+	}
+	accepting.Wait()
+	return context.Cause(ctx)
+}
+
+// acceptNext waits for a slot, then for a session, and has that worked on. The
+// error says that the client is of no more use, or that ctx ended.
+func (c *Consumer) acceptNext(ctx context.Context, client *azservicebus.Client, all *sessions, wait time.Duration) error {
+	c.turned()
+	// A slot before a session: what is accepted is worked on at once.
+	if !all.slot(ctx) {
+		return ctx.Err()
+	}
+	var receiver *azservicebus.SessionReceiver
+	_, err := c.awaitStore(ctx)
+	if err == nil {
+		receiver, err = c.accept(ctx, client, all, wait)
+	}
+	if receiver == nil {
+		<-all.slots
+		return err
+	}
+	s := c.newSession(all, receiver)
+	all.open.Go(func() { s.work(ctx) })
+	return nil
 }
 
 // slot waits for a slot. Whoever works on a session meanwhile may give it back.
@@ -96,8 +125,8 @@ func (all *sessions) slot(ctx context.Context) bool {
 		return true
 	default:
 	}
-	all.crowded.Store(true)
-	defer all.crowded.Store(false)
+	all.blocked.Add(1)
+	defer all.blocked.Add(-1)
 	select {
 	case all.slots <- struct{}{}:
 		return true
@@ -106,14 +135,38 @@ func (all *sessions) slot(ctx context.Context) bool {
 	}
 }
 
+// beginAccept lets endAccept end an accept that has this context; done says that
+// it is over. It reports false where a session that was kept needs the slot.
+func (all *sessions) beginAccept(ctx context.Context, cancel context.CancelFunc) (done func(), free bool) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	all.accepting[ctx] = cancel
+	return func() {
+		all.mu.Lock()
+		defer all.mu.Unlock()
+		delete(all.accepting, ctx)
+	}, all.resuming.Load() == 0
+}
+
+// endAccept makes one accept give up its slot, if there is one.
+func (all *sessions) endAccept() {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	for waiting, cancel := range all.accepting {
+		cancel()
+		delete(all.accepting, waiting)
+		return
+	}
+}
+
 // accept waits for a session that has messages and that nobody holds; nil for
 // none within wait, or when a session that was kept needs the slot.
 func (c *Consumer) accept(ctx context.Context, client *azservicebus.Client, all *sessions, wait time.Duration) (*azservicebus.SessionReceiver, error) {
 	deadline, cancel := context.WithTimeout(ctx, min(wait, c.watchdog()/4))
 	defer cancel()
-	all.accepting.Store(&cancel)
-	defer all.accepting.Store(nil)
-	if all.resuming.Load() > 0 {
+	done, free := all.beginAccept(deadline, cancel)
+	defer done()
+	if !free {
 		return nil, nil
 	}
 	receiver, err := client.AcceptNextSessionForQueue(deadline, c.Queue, nil)

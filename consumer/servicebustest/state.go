@@ -67,6 +67,17 @@ func (s *Server) Sessions(queue string) []SessionState {
 	return states
 }
 
+// Accepts returns how many links wait for the next session of a queue that has something to deliver.
+func (s *Server) Accepts(queue string) int {
+	q := s.queue(queue)
+	if q == nil {
+		return 0
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.sessions.wanted.Len()
+}
+
 // MessageState tells what the server knows of one message. It holds no body and no values of properties, but for the reason of a
 // dead letter.
 type MessageState struct {

@@ -1,0 +1,40 @@
+package consumer_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/worklist-relay/worklist-relay/relay/relaytest"
+	"github.com/worklist-relay/worklist-relay/store"
+	"github.com/worklist-relay/worklist-relay/store/storetest"
+)
+
+// Accepting a session takes many round trips, so several accepts wait at once,
+// each with a slot. A session that was kept is given the slot of one of them.
+func TestSeveralAcceptsWait(t *testing.T) {
+	for slots, accepts := range map[int]int{1: 1, 2: 2, 16: 4} {
+		w := newWorld(t, storetest.URL(t, "sqlite"), inSessions, offline)
+		w.consumer.Concurrency = slots
+		w.run()
+		id := w.enqueue(newCreate())
+		w.until("the session is kept", func() bool { return strings.Contains(w.log.String(), "session kept") })
+		w.until("as many accepts wait as may", func() bool { return w.broker.Accepts(queue) == accepts })
+		w.gateway.SetMode(relaytest.ModeOneShot)
+		w.until("it has a slot again", func() bool { return w.row(id).Status == store.Confirmed })
+	}
+}
+
+// A session whose gateway's connection is cached is kept while there is a slot
+// to accept another one with, although not every accept has one.
+func TestAnEmptySessionIsKeptWhileOthersCanBeAccepted(t *testing.T) {
+	w := newWorld(t, storetest.URL(t, "sqlite"), inSessions, func(w *world, g *relaytest.GatewayConfig) {
+		g.Mode, w.lock, w.gateways.IdleTimeout, w.consumer.Concurrency = relaytest.ModePersistent, 2*time.Second, time.Hour, 2
+	})
+	w.run()
+	id := w.enqueue(newCreate())
+	w.until("it is confirmed", func() bool { return w.row(id).Status == store.Confirmed })
+	w.until("one accept waits with the other slot", func() bool { return w.broker.Accepts(queue) == 1 })
+	before := w.session(provider).LockedUntil
+	w.until("its lock is renewed", func() bool { return w.session(provider).LockedUntil.After(before) })
+}
