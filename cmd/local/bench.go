@@ -22,6 +22,7 @@ const (
 // bench measures this machine. Its figures are added as they come.
 type bench struct {
 	postgres string    // URL; "": SQLite only
+	program  string    // worklist-relay; "": it is built
 	share    int       // of the full number of actions, one in so many is measured
 	tell     io.Writer // what is being measured
 	figures  []figure
@@ -40,6 +41,7 @@ var benchParts = []benchPart{
 	{"rate", "actions that nothing waits for: rate and CPU, against their parts (4 to 6, 11)", (*bench).benchRate},
 	{"latency", "from the queue to the ack, at 50 actions a second (7)", (*bench).benchLatency},
 	{"exchange", "an exchange over an open connection, against dialling for each (12)", (*bench).benchExchange},
+	{"process", "a worklist-relay of its own: from its start to the first ack, and its size (8, 9)", (*bench).benchProcess},
 }
 
 // benchDatabase is a database that is measured on.
@@ -78,6 +80,7 @@ type benchFlags struct {
 	json, quick bool
 	only        []string
 	databaseURL string
+	program     string
 }
 
 func benchCommand() *cobra.Command {
@@ -99,7 +102,7 @@ func benchCommand() *cobra.Command {
 			if err != nil {
 				return usage(fmt.Errorf("bench: --only: %w", err))
 			}
-			b := &bench{postgres: f.databaseURL, share: 1, tell: cmd.ErrOrStderr()}
+			b := &bench{postgres: f.databaseURL, program: f.program, share: 1, tell: cmd.ErrOrStderr()}
 			if f.quick {
 				b.share = quickShare
 			}
@@ -120,6 +123,7 @@ func benchCommand() *cobra.Command {
 	flags.BoolVar(&f.quick, "quick", false, fmt.Sprintf("measure a %dth of the actions: less exact, and start-up weighs more", quickShare))
 	flags.StringSliceVar(&f.only, "only", nil, "measure these parts only, separated by commas")
 	flags.StringVar(&f.databaseURL, "database-url", os.Getenv("TEST_DATABASE_URL"), "postgres://... to measure too (default $TEST_DATABASE_URL)")
+	flags.StringVar(&f.program, "worklist-relay", "", "the worklist-relay to start (default one that is built here)")
 	flags.Lookup("database-url").DefValue = "" // it may hold a password
 	return cmd
 }

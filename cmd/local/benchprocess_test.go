@@ -1,0 +1,75 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/worklist-relay/worklist-relay/relay/relaytest"
+)
+
+func TestStatusKiB(t *testing.T) {
+	const status = "Name:\tworklist-relay\nVmRSSX:\t 1 kB\nVmHWM:\t   27136 kB\nVmRSS:\t   26004 kB\nThreads:\t7\n"
+	for _, test := range []struct {
+		status, name string
+		want         int
+		fault        string
+	}{
+		{status, "VmRSS", 26004, ""},
+		{status, "VmHWM", 27136, ""},
+		{status, "VmSwap", 0, "no VmSwap"},
+		{status, "Threads", 0, `Threads "7" is no size`},
+		{"VmRSS:\tmany kB\n", "VmRSS", 0, `"many kB" is no size`},
+	} {
+		got, err := statusKiB(test.status, test.name)
+		if got != test.want || (err == nil) != (test.fault == "") || err != nil && !strings.Contains(err.Error(), test.fault) {
+			t.Errorf("%s: %d, %v; want %d, %q", test.name, got, err, test.want, test.fault)
+		}
+	}
+}
+
+// Without a binary the parts that need one are left out, and one line says why.
+func TestBenchWithoutProgram(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "worklist-relay")
+	folder := t.TempDir()
+	for _, test := range []struct{ path, why string }{
+		{missing, "no such file"},
+		{folder, folder + " is no program"},
+	} {
+		var out, errs bytes.Buffer
+		code := run(t.Context(), []string{"bench", "--only", "process", "--database-url", "", "--worklist-relay", test.path}, &out, &errs)
+		if code != exitDone || strings.Contains(out.String(), "start to first ack") {
+			t.Errorf("bench: exit code %d, output:\n%s", code, out.String())
+		}
+		lines := strings.Split(strings.TrimSpace(errs.String()), "\n")
+		if len(lines) != 2 || !strings.HasPrefix(lines[1], "process is left out") || !strings.Contains(lines[1], test.why) {
+			t.Errorf("standard error:\n%s", errs.String())
+		}
+	}
+}
+
+// BenchmarkStart is measure 9, with SQLite.
+func BenchmarkStart(b *testing.B) {
+	ctx := context.Background()
+	program, err := findProgram(ctx, "", b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	scene, err := newBenchScene(ctx, "", true, false, uniform(1, relaytest.ModePersistent, 0))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer scene.Close()
+	var sum time.Duration
+	for b.Loop() {
+		took, err := scene.startToAck(ctx, program)
+		if err != nil {
+			b.Fatal(err)
+		}
+		sum += took
+	}
+	b.ReportMetric(millis(sum)/float64(b.N), "ms/start")
+}
