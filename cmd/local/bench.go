@@ -42,6 +42,7 @@ var benchParts = []benchPart{
 	{"latency", "from the queue to the ack, at 50 actions a second (7)", (*bench).benchLatency},
 	{"exchange", "an exchange over an open connection, against dialling for each (12)", (*bench).benchExchange},
 	{"process", "a worklist-relay of its own: from its start to the first ack, and its size (8, 9)", (*bench).benchProcess},
+	{"gateways", "what a gateway costs that was used once, and what an open socket does (8)", (*bench).benchGateways},
 }
 
 // benchDatabase is a database that is measured on.

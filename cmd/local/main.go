@@ -100,7 +100,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.Flags().BoolVar(&verbose, "verbose", false, "log at info level instead of warn")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
-	root.AddCommand(serveCommand(), sampleCommand(), benchCommand())
+	root.AddCommand(serveCommand(), sampleCommand(), benchCommand(), benchConsumerCommand())
 	return root
 }
 
