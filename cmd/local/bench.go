@@ -41,6 +41,7 @@ var benchParts = []benchPart{
 	{"rate", "actions that nothing waits for: rate and CPU, against their parts (4 to 6, 11)", (*bench).benchRate},
 	{"latency", "from the queue to the ack, at 50 actions a second (7)", (*bench).benchLatency},
 	{"exchange", "an exchange over an open connection, against dialling for each (12)", (*bench).benchExchange},
+	{"flat", "the SQL of an action among a thousand rows and among a million (10)", (*bench).benchFlat},
 	{"process", "a worklist-relay of its own: from its start to the first ack, and its size (8, 9)", (*bench).benchProcess},
 	{"gateways", "what a gateway costs that was used once, and what an open socket does (8)", (*bench).benchGateways},
 }
