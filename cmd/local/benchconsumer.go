@@ -13,7 +13,6 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/spf13/cobra"
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/relay"
@@ -135,7 +134,7 @@ func beWard(ctx context.Context, asked *json.Decoder, tell *json.Encoder) (err e
 		},
 		Queue: queueName, Store: s, Relay: sender, Secret: secret, Clinic: now.Location(), Concurrency: scene.Slots,
 		Log:     slog.New(slog.NewJSONHandler(nowhere{}, nil)),
-		Metrics: sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader())),
+		Metrics: benchMetrics(),
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"go.opentelemetry.io/otel/metric"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/exemplar"
 
 	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/consumer/servicebustest"
@@ -48,7 +50,7 @@ func newBenchScene(ctx context.Context, url string, sessions, tls bool, gateways
 		gateways: gateways, tls: tls, databaseURL: url, clinic: now.Location(),
 		// As in production: every action is logged, and every metric kept.
 		log:         slog.New(countSettled{slog.NewJSONHandler(nowhere{}, nil), b.settled}),
-		metrics:     sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader())),
+		metrics:     benchMetrics(),
 		concurrency: len(gateways) + 1, // one waits for the next session, or sessions would make room for it
 		replied: func(actionID string) {
 			if actionID == "" {
@@ -73,6 +75,14 @@ func newBenchScene(ctx context.Context, url string, sessions, tls bool, gateways
 		return b.client.Close(closing)
 	})
 	return b, nil
+}
+
+// benchMetrics keeps what production keeps, for nobody.
+func benchMetrics() metric.MeterProvider {
+	return sdkmetric.NewMeterProvider(
+		sdkmetric.WithReader(sdkmetric.NewManualReader()), sdkmetric.WithCardinalityLimit(20_000),
+		sdkmetric.WithExemplarFilter(exemplar.AlwaysOffFilter),
+	)
 }
 
 // uniform is n gateways that behave alike.

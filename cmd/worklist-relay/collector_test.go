@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
@@ -25,7 +26,7 @@ type collector struct {
 	mu       sync.Mutex // guards what follows
 	spans    []*otlptrace.Span
 	resource map[string]string // of the latest request
-	metrics  map[string]bool   // names
+	metrics  map[string]bool   // names; true: with exemplars
 	headers  http.Header       // of the latest request over HTTP
 }
 
@@ -77,7 +78,7 @@ func (m collectorOfMetrics) Export(_ context.Context, r *collectormetrics.Export
 	for _, of := range r.ResourceMetrics {
 		for _, scope := range of.ScopeMetrics {
 			for _, metric := range scope.Metrics {
-				m.c.metrics[metric.Name] = true
+				m.c.metrics[metric.Name] = m.c.metrics[metric.Name] || strings.Contains(metric.String(), "exemplars:")
 			}
 		}
 	}

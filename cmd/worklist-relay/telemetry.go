@@ -27,6 +27,7 @@ import (
 	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/exemplar"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -93,7 +94,12 @@ func (t *telemetry) startMetrics(ctx context.Context, source *resource.Resource,
 	if err != nil {
 		return err
 	}
-	options := []sdkmetric.Option{sdkmetric.WithResource(source), sdkmetric.WithReader(page), sdkmetric.WithCardinalityLimit(mostSeries)}
+	options := []sdkmetric.Option{
+		sdkmetric.WithResource(source), sdkmetric.WithReader(page), sdkmetric.WithCardinalityLimit(mostSeries),
+		// Nothing is measured within a span that an exemplar could name, and the room
+		// for them would be half of what a gateway costs.
+		sdkmetric.WithExemplarFilter(exemplar.AlwaysOffFilter),
+	}
 	if exports("METRICS") {
 		var exporter sdkmetric.Exporter
 		if protocol("METRICS") == "grpc" {

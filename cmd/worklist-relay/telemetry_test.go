@@ -270,17 +270,22 @@ func TestMetricsPage(t *testing.T) {
 	s.toDatabase.letGo()
 }
 
-// What is not exported yet is when the program ends.
+// What is not exported yet is when the program ends. No room is kept for exemplars,
+// whoever asks for them: it would be kept for each gateway.
 func TestTelemetryFlushed(t *testing.T) {
 	s := newScene(t, buildBoth(t), "sqlite")
 	c := s.export(t, "grpc")
 	s.env["OTEL_BSP_SCHEDULE_DELAY"], s.env["OTEL_METRIC_EXPORT_INTERVAL"] = "600000", "600000"
+	s.env["OTEL_METRICS_EXEMPLAR_FILTER"] = "always_on"
 	p := s.start()
 	s.confirmed(s.enqueueWith("leeds", map[string]any{"traceparent": parent}), false)
 	p.signal(syscall.SIGTERM)
 	p.exits(0)
 	if len(c.of(traceID)) == 0 || !c.has("worklist.actions") {
 		t.Errorf("%d spans came, and metrics: %v", len(c.of(traceID)), c.has("worklist.actions"))
+	}
+	if with := c.exemplars(); len(with) > 0 {
+		t.Errorf("exemplars of %v", with)
 	}
 }
 
@@ -377,7 +382,20 @@ func (c *collector) of(trace string) []*otlptrace.Span {
 func (c *collector) has(metric string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.metrics[metric]
+	_, has := c.metrics[metric]
+	return has
+}
+
+// exemplars are the names of the metrics that have some.
+func (c *collector) exemplars() (names []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name, with := range c.metrics {
+		if with {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func (c *collector) resourceOf(name string) string {
