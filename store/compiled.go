@@ -49,9 +49,16 @@ const mostCompiled = 64
 
 // ExecContext implements [driver.ExecerContext].
 func (c *compiledConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if len(args) == 0 { // a migration: several statements, and once
+		return c.sqliteConn.ExecContext(ctx, query, args)
+	}
+	return c.exec(ctx, query, args)
+}
+
+func (c *compiledConn) exec(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	statement, ok := c.compiled[query]
 	if !ok {
-		if len(args) == 0 || len(c.compiled) == mostCompiled { // without arguments: a migration, several statements
+		if len(c.compiled) == mostCompiled {
 			return c.sqliteConn.ExecContext(ctx, query, args)
 		}
 		made, err := c.PrepareContext(ctx, query)
@@ -62,6 +69,32 @@ func (c *compiledConn) ExecContext(ctx context.Context, query string, args []dri
 		c.compiled[query] = statement
 	}
 	return statement.ExecContext(ctx, args)
+}
+
+// BeginTx implements [driver.ConnBeginTx]. It asks for the right to write at once,
+// so that nothing in the transaction waits for a lock.
+func (c *compiledConn) BeginTx(ctx context.Context, _ driver.TxOptions) (driver.Tx, error) {
+	if _, err := c.exec(ctx, "BEGIN IMMEDIATE", nil); err != nil {
+		return nil, err
+	}
+	return compiledTx{c}, nil
+}
+
+type compiledTx struct{ conn *compiledConn }
+
+// Commit implements [driver.Tx]. No context cuts it short: it waits for the disk alone.
+func (t compiledTx) Commit() error {
+	_, err := t.conn.exec(context.Background(), "COMMIT", nil)
+	if err != nil {
+		_ = t.Rollback() // which SQLite may have done already
+	}
+	return err
+}
+
+// Rollback implements [driver.Tx].
+func (t compiledTx) Rollback() error {
+	_, err := t.conn.exec(context.Background(), "ROLLBACK", nil)
+	return err
 }
 
 // Close implements [driver.Conn].

@@ -2,8 +2,12 @@ package store_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"path/filepath"
 	"testing"
+
+	"modernc.org/sqlite"
 
 	"github.com/worklist-relay/worklist-relay/store"
 	"github.com/worklist-relay/worklist-relay/store/storetest"
@@ -42,5 +46,35 @@ func TestTablesChangeUnderAWrite(t *testing.T) {
 		f.mark(store.Ref{ProviderID: provider, ActionID: d.ActionID, Attempt: 1})
 		f.record(confirmed(store.Ref{ProviderID: provider, ActionID: d.ActionID, Attempt: 1}, 2))
 		same(t, change, f.action(d.ActionID).Status, store.Confirmed)
+	}
+}
+
+// A transaction whose commit is refused is over, and the next one begins.
+func TestRefusedCommitEndsItsTransaction(t *testing.T) {
+	connector, err := sqlite.NewConnector("file:" + filepath.Join(t.TempDir(), "a.db") + "?_foreign_keys=on")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(store.Compiling(connector))
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	if _, err := db.Exec("CREATE TABLE a (id INTEGER PRIMARY KEY, of INTEGER REFERENCES a (id) DEFERRABLE INITIALLY DEFERRED)"); err != nil {
+		t.Fatal(err)
+	}
+	for id, of := range []int{7, 1, 9, 3} { // id 1 and 3 are their own, 0 and 2 nobody's
+		tx, err := db.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec("INSERT INTO a VALUES ($1, $2)", id, of); err != nil {
+			t.Fatal(err)
+		}
+		if err := tx.Commit(); (err == nil) != (id == of) {
+			t.Error(id, err)
+		}
+	}
+	var n int
+	if err := db.QueryRow("SELECT count(*) FROM a").Scan(&n); err != nil || n != 2 {
+		t.Error(n, err)
 	}
 }

@@ -9,3 +9,6 @@ func WithConnector(wrap func(driver.Connector) driver.Connector) Option {
 
 // StandingQueries are what metrics ask of the actions.
 var StandingQueries = []string{waitingNow, countOwed}
+
+// Compiling is how the store connects to SQLite.
+func Compiling(c driver.Connector) driver.Connector { return compiling{c} }

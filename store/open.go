@@ -126,7 +126,6 @@ func openSQLite(file string, o options) (*sqlx.DB, dialect, error) {
 		"_journal_mode": {"WAL"},
 		"_synchronous":  {"FULL"},
 		"_foreign_keys": {"on"},
-		"_txlock":       {"immediate"},
 		"_time_format":  {"sqlite"},
 		"_timezone":     {"UTC"},
 		"_dqs":          {"0"},
