@@ -135,7 +135,7 @@ func (s *Store) claimFirst(ctx context.Context, d Delivery, now time.Time) (Clai
 
 // claimAny judges a delivery, whatever is known of its action.
 func (s *Store) claimAny(ctx context.Context, d Delivery, now time.Time) (c Claim, err error) {
-	err = s.write(ctx, func(tx *sqlx.Tx) error {
+	err = s.share(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		row := d.firstRow(now)
 		inserted, err := insert(ctx, tx, row)
 		if err != nil {

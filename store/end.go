@@ -49,7 +49,7 @@ func (s *Store) end(ctx context.Context, o Outcome, now time.Time) (own bool, er
 	case s.dialect.withWrites:
 		n, err = s.put(ctx, endAndArchive, all...)
 	default:
-		err = s.write(ctx, func(tx *sqlx.Tx) error {
+		err = s.share(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
 			if n, err = affected(tx.ExecContext(ctx, endClaim, update...)); err != nil || n == 0 {
 				return err
 			}

@@ -12,3 +12,10 @@ var StandingQueries = []string{waitingNow, countOwed}
 
 // Compiling is how the store connects to SQLite.
 func Compiling(c driver.Connector) driver.Connector { return compiling{c} }
+
+// Waiting tells how many writes wait to share a transaction, with the one that leads.
+func (s *Store) Waiting() int {
+	s.sharing.mu.Lock()
+	defer s.sharing.mu.Unlock()
+	return len(s.sharing.waiting)
+}

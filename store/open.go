@@ -24,6 +24,7 @@ type dialect struct {
 	where      string // the database for messages, without a password
 	forUpdate  string // appended to a SELECT to lock its rows
 	withWrites bool   // a WITH may hold a statement that writes
+	shares     bool   // writes wait for one connection, and share transactions
 	hasTable   string // a query that says whether table $1 exists
 }
 
@@ -112,8 +113,8 @@ func onLoopback(cfg pq.Config) bool {
 }
 
 // openSQLite makes one connection: it queues writers fairly within a process,
-// where several would take turns by sleeping. Other processes wait for the
-// busy timeout. synchronous=FULL, since a sent mark must survive a power cut.
+// where several would take turns by sleeping, and those that wait share a
+// transaction. Other processes wait for the busy timeout. synchronous=FULL, since a sent mark must survive a power cut.
 func openSQLite(file string, o options) (*sqlx.DB, dialect, error) {
 	if file == "" || strings.Contains(file, ":memory:") {
 		return nil, dialect{}, errors.New("sqlite: no file name")
@@ -139,6 +140,7 @@ func openSQLite(file string, o options) (*sqlx.DB, dialect, error) {
 	db.SetMaxOpenConns(1)
 	return sqlx.NewDb(db, "sqlite"), dialect{
 		name:     "sqlite",
+		shares:   true,
 		where:    "sqlite:" + file,
 		hasTable: "SELECT count(*) > 0 FROM sqlite_master WHERE type = 'table' AND name = $1",
 	}, nil

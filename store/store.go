@@ -23,6 +23,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -42,6 +43,7 @@ type Store struct {
 	db      *sqlx.DB
 	dialect dialect
 	clock   func() time.Time
+	sharing sharing
 }
 
 // Option changes how Open opens a database.
@@ -154,23 +156,45 @@ func instant(t time.Time) *time.Time {
 	return &t
 }
 
-// write runs do in one transaction and commits it unless do returns an error.
+// write runs do in a transaction of its own and commits it unless do returns an
+// error or panics.
 func (s *Store) write(ctx context.Context, do func(*sqlx.Tx) error) error {
 	tx, err := s.db.BeginTxx(ctx, nil)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = rollback(tx) }() // unless committed; err says more
 	if err := do(tx); err != nil {
-		_ = tx.Rollback() // the connection is given up either way, and err says more
 		return err
 	}
 	return tx.Commit()
 }
 
-// put runs one statement in a transaction of its own, and returns how many rows
-// it wrote.
-func (s *Store) put(ctx context.Context, query string, args ...any) (int64, error) {
-	return affected(s.db.ExecContext(ctx, query, args...))
+// rollback takes back what tx did, unless it is committed or was never begun.
+func rollback(tx *sqlx.Tx) error {
+	if tx == nil {
+		return nil
+	}
+	if err := tx.Rollback(); !errors.Is(err, sql.ErrTxDone) {
+		return err
+	}
+	return nil
+}
+
+// put commits one statement, and returns how many rows it wrote.
+func (s *Store) put(ctx context.Context, query string, args ...any) (n int64, err error) {
+	if !s.dialect.shares {
+		return affected(s.db.ExecContext(ctx, query, args...))
+	}
+	var refused error
+	err = s.share(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		n, refused = affected(tx.ExecContext(ctx, query, args...))
+		if violatesUnique(refused) {
+			return nil // this statement was taken back, and nothing else
+		}
+		return refused
+	})
+	return n, cmp.Or(err, refused)
 }
 
 // affected is how many rows a statement wrote.
