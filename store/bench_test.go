@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,21 +15,26 @@ import (
 	"github.com/worklist-relay/worklist-relay/store/storetest"
 )
 
-// BenchmarkAction is the whole of a good action: claim, mark, record.
+// BenchmarkAction is the whole of a good action: claim, mark, record. The number
+// in a name is how many callers there are at once.
 func BenchmarkAction(b *testing.B) {
 	for _, dialect := range storetest.Dialects {
-		for _, deliveries := range []int{1, 16} {
-			b.Run(fmt.Sprintf("%s/%d", dialect, deliveries), func(b *testing.B) {
+		for _, callers := range []int{1, 16, 50} {
+			b.Run(fmt.Sprintf("%s/%d", dialect, callers), func(b *testing.B) {
 				f := open(b, storetest.URL(b, dialect))
-				var n atomic.Int64
-				b.SetParallelism(deliveries)
+				var next atomic.Int64
+				var wait sync.WaitGroup
+				b.ReportAllocs()
 				b.ResetTimer()
-				b.RunParallel(func(pb *testing.PB) {
-					for pb.Next() {
-						i := n.Add(1)
-						f.goodAction(fmt.Sprintf("00000000-0000-4000-8000-%012d", i), i)
-					}
-				})
+				for range callers {
+					wait.Go(func() {
+						for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
+							f.goodAction(fmt.Sprintf("00000000-0000-4000-8000-%012d", i), i)
+						}
+					})
+				}
+				wait.Wait()
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "actions/s")
 			})
 		}
 	}

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -18,7 +19,7 @@ var (
 	inALoop = strings.Fields("Standings CountOutcomesOwed DeadLettered WouldEnd") // of the service, with whatever is listed as overdue
 	byHand  = strings.Fields(`Action Actions ActionsByID AddRelay Audit CheckSchema CountActions Counts Healths HoldGateway Inspect Migrate
 		PutRelays RelayAudit Relays ReleaseGateway RemoveRelay Reopen ReplaceRelay Resolve Traffic TryWrite Version Withdraw`)
-	offline = strings.Fields("Close Dialect") // asks nothing of the database
+	offline = strings.Fields("Close Dialect Waiting") // asks nothing of the database; the last is of tests
 )
 
 // exception lets the statements of a method that hold a text do what costs more
@@ -60,7 +61,7 @@ const versions = "goose_db_version"
 func TestEveryQueryUsesAnIndex(t *testing.T) {
 	ctx := context.Background()
 	storetest.Each(t, func(t *testing.T, url string) {
-		statements := noteEverything(t, url)
+		statements := noteEverything(t, url, 5000)
 		p := planOn(t, url)
 		used := map[exception]bool{}
 		check := func() {
@@ -83,39 +84,35 @@ func TestEveryQueryUsesAnIndex(t *testing.T) {
 				t.Errorf("%s of %q need not be let to do what %q says", e.method, e.text, e.finding)
 			}
 		}
+		t.Run("indexes", func(t *testing.T) { p.everyIndexIsNeeded(ctx, t, statements) })
 	})
 }
 
 // unmissed are indexes that a plan does without, and is the worse for.
 var unmissed = []string{"audit_relay"} // what was done to one relay is not sought among what was done to all
 
-// Each index costs every write of its table, so there is none that no statement needs.
-func TestEveryIndexIsNeeded(t *testing.T) {
-	ctx := context.Background()
-	storetest.Each(t, func(t *testing.T, url string) {
-		statements := noteEverything(t, url)
-		p := planOn(t, url)
-		p.must(ctx, t, "ANALYZE")
-		for name, i := range p.indexes {
-			if strings.HasSuffix(name, "_pkey") || strings.HasPrefix(name, "sqlite_autoindex") {
-				continue // a primary key is one
-			}
-			p.must(ctx, t, "BEGIN")
-			p.must(ctx, t, "DROP INDEX "+name)
-			var miss []string
-			for _, f := range p.all(ctx, t, statements) {
-				if f.excepted == (exception{}) {
-					miss = append(miss, f.method+" "+f.what)
-				}
-			}
-			p.must(ctx, t, "ROLLBACK")
-			slices.Sort(miss)
-			t.Logf("without %s: %s", name, strings.Join(slices.Compact(miss), ", "))
-			if len(miss) == 0 && !i.unique && !slices.Contains(unmissed, name) {
-				t.Errorf("no statement misses %s", name)
+// everyIndexIsNeeded: each costs every write of its table, so there is none that
+// no statement needs.
+func (p planner) everyIndexIsNeeded(ctx context.Context, t *testing.T, statements []noted) {
+	for name, i := range p.indexes {
+		if strings.HasSuffix(name, "_pkey") || strings.HasPrefix(name, "sqlite_autoindex") {
+			continue // a primary key is one
+		}
+		p.must(ctx, t, "BEGIN")
+		p.must(ctx, t, "DROP INDEX "+name)
+		var miss []string
+		for _, f := range p.all(ctx, t, statements) {
+			if f.excepted == (exception{}) {
+				miss = append(miss, f.method+" "+f.what)
 			}
 		}
-	})
+		p.must(ctx, t, "ROLLBACK")
+		slices.Sort(miss)
+		t.Logf("without %s: %s", name, strings.Join(slices.Compact(miss), ", "))
+		if len(miss) == 0 && !i.unique && !slices.Contains(unmissed, name) {
+			t.Errorf("no statement misses %s", name)
+		}
+	}
 }
 
 // What may cost more with more rows is never on the way of an action, nor again
@@ -139,10 +136,12 @@ type found struct {
 	excepted   exception // zero: it must not
 }
 
-// all is what the statements do, in the transaction that is open.
+// all is what the statements do, in the transaction that is open. What one does
+// with several arguments is told once.
 func (p planner) all(ctx context.Context, t *testing.T, statements []noted) (all []found) {
 	t.Helper()
 	p.must(ctx, t, "SAVEPOINT explained")
+	told := map[[3]string]bool{}
 	for _, s := range statements {
 		verb, _, _ := strings.Cut(strings.TrimSpace(s.text), " ")
 		if !slices.Contains([]string{"SELECT", "WITH", "INSERT", "UPDATE", "DELETE"}, strings.ToUpper(verb)) {
@@ -154,9 +153,11 @@ func (p planner) all(ctx context.Context, t *testing.T, statements []noted) (all
 			findings = []string{"is not explained: " + err.Error()}
 		}
 		for _, what := range findings {
-			if what == "sorts" && s.byHand() {
+			key := [3]string{s.method, s.text, what}
+			if told[key] || what == "sorts" && s.byHand() {
 				continue
 			}
+			told[key] = true
 			all = append(all, found{s, what, plan, exceptionFor(s, what, p.dialect)})
 		}
 	}
@@ -172,7 +173,8 @@ const overdue = "COALESCE(claimed_until"
 
 func exceptionFor(s noted, what, dialect string) exception {
 	for _, e := range exceptions {
-		if e.method == s.method && slices.Contains(strings.Split(e.finding, " or "), what) && strings.Contains(s.text, e.text) && (e.dialect == "" || e.dialect == dialect) {
+		meant := e.method == s.method && strings.Contains(s.text, e.text) && strings.Contains(s.text, overdue) == (e.text == overdue)
+		if meant && slices.Contains(strings.Split(e.finding, " or "), what) && (e.dialect == "" || e.dialect == dialect) {
 			return e
 		}
 	}
@@ -203,18 +205,18 @@ func planOn(t *testing.T, url string) planner {
 }
 
 // noteEverything returns the statements of every method of the store, made on
-// the database at url, which it fills.
-func noteEverything(t *testing.T, url string) []noted {
+// the database at url, among so many rows of each table.
+func noteEverything(t *testing.T, url string, rows int) []noted {
 	t.Helper()
 	n := &notes{known: map[string]bool{}}
 	c := &clock{at: start}
 	f := fixture{storetest.Open(t, url, store.WithClock(c.now), store.WithConnector(n.connector)), t, c, url}
 	ctx := context.Background()
-	if err := storefill.Fill(ctx, url, 5000); err != nil {
+	if err := storefill.Fill(ctx, url, rows); err != nil {
 		t.Fatal(err)
 	}
-	for _, table := range []string{many + manyRelays, many + manyHealths, many + manyAudits} {
-		if _, err := raw(t, url).ExecContext(ctx, table); err != nil {
+	for _, table := range []string{manyRelays, manyHealths, manyAudits} {
+		if _, err := raw(t, url).ExecContext(ctx, fmt.Sprintf(many, rows)+table); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -225,7 +227,7 @@ func noteEverything(t *testing.T, url string) []noted {
 }
 
 const (
-	many       = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) "
+	many       = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d) "
 	manyRelays = `INSERT INTO relays (provider_id, namespace, hybrid_connection, created_at, updated_at)
 		SELECT 'many-' || i, 'many.servicebus.windows.net', 'hc-' || i, '2026-03-02 09:00:00+00:00', '2026-03-02 09:00:00+00:00' FROM n`
 	manyHealths = `INSERT INTO gateway_health (relay, failures, probes, updated_at)
