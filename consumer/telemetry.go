@@ -24,6 +24,7 @@ type telemetry struct {
 	instruments
 	tracer trace.Tracer
 	queue  []attribute.KeyValue // what every metric and span of the queue says
+	labels labels
 }
 
 // start makes the instruments, and has values from SQL read and reported until
@@ -73,9 +74,13 @@ func (d *delivery) watched() (end func()) {
 	d.startSpan()
 	return func() {
 		e := d.ended()
-		t.actions.Add(ctx, 1, metric.WithAttributes(d.gatewayAttribute(),
-			attribute.String("outcome", e.outcome), attribute.String("reason", e.reason), attribute.String("phase", e.phase)))
-		t.processed.Record(ctx, time.Since(d.received).Seconds(), metric.WithAttributes(t.with(e.fault())...))
+		t.actions.Add(ctx, 1, t.labels.of(series{"ended", d.gateway, e.outcome, e.reason, e.phase}, func() []attribute.KeyValue {
+			return []attribute.KeyValue{d.gatewayAttribute(),
+				attribute.String("outcome", e.outcome), attribute.String("reason", e.reason), attribute.String("phase", e.phase)}
+		}))
+		t.processed.Record(ctx, time.Since(d.received).Seconds(), t.labels.of(series{"processed", e.fault()}, func() []attribute.KeyValue {
+			return t.with(e.fault())
+		}))
 		if d.lost {
 			t.locksLost.Add(ctx, 1)
 		}
@@ -164,15 +169,21 @@ func (d *delivery) measure(o outcome, took relay.Timings) {
 	if !o.attempted {
 		return
 	}
-	t.attempts.Add(ctx, 1, metric.WithAttributes(d.gatewayAttribute(), attribute.String("phase", string(o.phase)), attribute.String("sent", string(o.sent))))
+	t.attempts.Add(ctx, 1, t.labels.of(series{"tried", d.gateway, string(o.phase), string(o.sent)}, func() []attribute.KeyValue {
+		return []attribute.KeyValue{d.gatewayAttribute(), attribute.String("phase", string(o.phase)), attribute.String("sent", string(o.sent))}
+	}))
 	if o.status == store.Confirmed && !d.in.enqueued.IsZero() {
 		waited := max(0, d.consumer.now().Sub(d.in.enqueued))
-		t.enqueueToAck.Record(ctx, waited.Seconds(), metric.WithAttributes(d.gatewayAttribute()))
+		t.enqueueToAck.Record(ctx, waited.Seconds(), t.labels.of(series{"gateway", d.gateway}, func() []attribute.KeyValue {
+			return []attribute.KeyValue{d.gatewayAttribute()}
+		}))
 	}
 }
 
 func (t *telemetry) phase(name string, took time.Duration) {
-	t.phases.Record(context.Background(), took.Seconds(), metric.WithAttributes(attribute.String("phase", name)))
+	t.phases.Record(context.Background(), took.Seconds(), t.labels.of(series{"phase", name}, func() []attribute.KeyValue {
+		return []attribute.KeyValue{attribute.String("phase", name)}
+	}))
 }
 
 // with is what every metric of the queue says, and the fault, if there is one.
@@ -187,8 +198,10 @@ func (t *telemetry) with(fault string, more ...attribute.KeyValue) []attribute.K
 // operation takes account of one call to the broker that began then. Sending is
 // counted too.
 func (t *telemetry) operation(name, queue string, began time.Time, err error) {
-	ctx := context.Background()
-	attributes := metric.WithAttributes(t.with(brokerFault(err), attribute.String("messaging.operation.name", name), attribute.String("messaging.destination.name", queue))...)
+	ctx, fault := context.Background(), brokerFault(err)
+	attributes := t.labels.of(series{"operation", name, queue, fault}, func() []attribute.KeyValue {
+		return t.with(fault, attribute.String("messaging.operation.name", name), attribute.String("messaging.destination.name", queue))
+	})
 	t.operations.Record(ctx, time.Since(began).Seconds(), attributes)
 	if name == "send" || name == "schedule" {
 		t.sent.Add(ctx, 1, attributes)
@@ -197,7 +210,9 @@ func (t *telemetry) operation(name, queue string, began time.Time, err error) {
 
 // received counts messages that came, or that came and could not be read.
 func (t *telemetry) received(n int, fault string) {
-	t.consumed.Add(context.Background(), int64(n), metric.WithAttributes(t.with(fault, attribute.String("messaging.operation.name", "receive"))...))
+	t.consumed.Add(context.Background(), int64(n), t.labels.of(series{"received", fault}, func() []attribute.KeyValue {
+		return t.with(fault, attribute.String("messaging.operation.name", "receive"))
+	}))
 }
 
 // brokerFault is the kind of an error of the SDK; "" for none.

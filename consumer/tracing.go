@@ -36,6 +36,9 @@ func producersTrace(m *azservicebus.ReceivedMessage) context.Context {
 		return text
 	}
 	ctx := context.Background()
+	if said(propertyTraceparent) == "" && said(propertyDiagnosticID) == "" {
+		return ctx
+	}
 	for _, carrier := range []propagation.MapCarrier{
 		{"traceparent": said(propertyTraceparent), "tracestate": said(propertyTracestate)},
 		{"traceparent": said(propertyDiagnosticID)},
@@ -49,22 +52,30 @@ func producersTrace(m *azservicebus.ReceivedMessage) context.Context {
 }
 
 // startSpan begins the span of the whole delivery, and lets its log lines name
-// the trace. A delivery without a trace has lines without one.
+// the trace. A delivery without a trace has lines without one. Where nobody wants
+// spans it is the producer's, which nothing is told.
 func (d *delivery) startSpan() {
 	t := &d.consumer.telemetry
-	_, d.span = t.tracer.Start(producersTrace(d.message), "process "+d.consumer.Queue,
-		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithTimestamp(d.received),
-		trace.WithAttributes(t.with("",
-			attribute.String("messaging.operation.name", "process"), attribute.String("messaging.operation.type", "process"),
-			attribute.Int64("messaging.servicebus.message.delivery_count", int64(d.message.DeliveryCount)),
-			attribute.String("worklist.action.id", d.in.actionID), attribute.String("worklist.action.type", d.in.actionType),
-			attribute.String("worklist.provider.id", d.in.providerID))...))
+	if ctx := producersTrace(d.message); d.consumer.Traces == nil {
+		d.span = trace.SpanFromContext(ctx)
+	} else {
+		_, d.span = t.tracer.Start(ctx, "process "+d.consumer.Queue,
+			trace.WithSpanKind(trace.SpanKindConsumer), trace.WithTimestamp(d.received),
+			trace.WithAttributes(t.with("",
+				attribute.String("messaging.operation.name", "process"), attribute.String("messaging.operation.type", "process"),
+				attribute.Int64("messaging.servicebus.message.delivery_count", int64(d.message.DeliveryCount)),
+				attribute.String("worklist.action.id", d.in.actionID), attribute.String("worklist.action.type", d.in.actionType),
+				attribute.String("worklist.provider.id", d.in.providerID))...))
+	}
 	if at := d.span.SpanContext(); at.IsValid() {
 		d.log = d.log.With("trace_id", at.TraceID().String(), "span_id", at.SpanID().String())
 	}
 }
 
 func (d *delivery) endSpan(e end) {
+	if !d.span.IsRecording() {
+		return
+	}
 	d.span.SetAttributes(attribute.String("worklist.outcome", e.outcome), attribute.Int("worklist.attempt", d.ref.Attempt))
 	for name, text := range map[string]string{"worklist.reason": e.reason, "worklist.phase": e.phase, "worklist.gateway": d.gateway} {
 		if text != "" {
@@ -84,8 +95,12 @@ func blame(span trace.Span, fault string) {
 	}
 }
 
-// child begins a span within the delivery's.
+// child begins a span within the delivery's. One that nobody records has none:
+// what is told to the child is then told to nobody too.
 func (d *delivery) child(name string, from time.Time) (context.Context, trace.Span) {
+	if !d.span.IsRecording() {
+		return context.Background(), d.span
+	}
 	ctx := trace.ContextWithSpan(context.Background(), d.span)
 	return d.consumer.telemetry.tracer.Start(ctx, name, trace.WithTimestamp(from))
 }
@@ -152,6 +167,9 @@ func (d *delivery) exchanging(conn *relay.Conn) (end func(relay.Ack, error)) {
 // dialled makes spans of the steps of a dial that ended then: they follow each
 // other up to its end.
 func (d *delivery) dialled(ctx context.Context, took relay.Timings, ended time.Time) {
+	if !d.span.IsRecording() {
+		return
+	}
 	steps := stepsOf(took)
 	for _, step := range steps {
 		ended = ended.Add(-step.took)
