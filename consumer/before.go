@@ -89,9 +89,7 @@ func (d *delivery) before(ctx context.Context, claim store.Claim) (route, *outco
 	c := d.consumer
 	now := c.now()
 	arrived := arrived(claim.History)
-	asking, cancel := context.WithTimeout(ctx, storeLimit)
-	defer cancel()
-	r, err := c.route(asking, d.in.providerID, d.in.settingID)
+	r, err := c.route(ctx, d.in.providerID, d.in.settingID)
 	d.gateway = r.name()
 	var o outcome
 	switch {
@@ -115,7 +113,7 @@ func (d *delivery) before(ctx context.Context, claim store.Claim) (route, *outco
 	case d.tooEarly(now):
 		o = postponed(d.release(), "", "held until its clinic day", arrived)
 	default:
-		gateway := c.gateways.at(asking, r)
+		gateway := c.gateways.at(ctx, r)
 		stop := d.shut(gateway, now, arrived)
 		if stop == nil {
 			d.tried = gateway

@@ -151,12 +151,13 @@ func (w *gateway) save(ctx context.Context) {
 	w.saving.Lock() // one after the other, so that what was learned last is written last
 	defer w.saving.Unlock()
 	w.mu.Lock()
-	row, due := w.row(), w.unsaved
-	w.unsaved = false // what is learned from here on is due again
-	w.mu.Unlock()
-	if !due {
+	if !w.unsaved {
+		w.mu.Unlock()
 		return
 	}
+	row := w.row()
+	w.unsaved = false // what is learned from here on is due again
+	w.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeLimit)
 	defer cancel()
 	err := w.of.consumer.Store.SaveHealth(ctx, row)

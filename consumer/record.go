@@ -57,19 +57,18 @@ func (d *delivery) record(o outcome, timings relay.Timings) error {
 // offer writes to a database that may be away, again and again within limit.
 // The write must be harmless when it is made twice.
 func (d *delivery) offer(limit time.Duration, write func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
+	end := time.Now().Add(limit)
 	for {
 		err := func() error {
-			once, cancel := context.WithTimeout(ctx, min(limit/2, storeLimit))
+			once, cancel := context.WithTimeout(context.Background(), min(limit/2, storeLimit, time.Until(end)))
 			defer cancel()
 			return write(once)
 		}()
-		if !store.Unavailable(err) || ctx.Err() != nil {
+		if !store.Unavailable(err) || !time.Now().Before(end) {
 			return err
 		}
 		d.consumer.storeAway.Store(true)
-		pause(ctx, recordRetry)
+		pause(context.Background(), min(recordRetry, time.Until(end)))
 	}
 }
 

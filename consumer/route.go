@@ -83,7 +83,7 @@ type cachedRoute struct {
 }
 
 // routeCache keeps relay rows for routeAge, so that a burst for one gateway
-// reads its row once. Its zero value is empty and ready.
+// reads its row once, within storeLimit. Its zero value is empty and ready.
 type routeCache struct {
 	mu   sync.Mutex // guards rows
 	rows map[routeKey]cachedRoute
@@ -100,6 +100,8 @@ func (rc *routeCache) get(ctx context.Context, s *store.Store, key routeKey, now
 	if key.setting != "" {
 		setting = &key.setting
 	}
+	ctx, cancel := context.WithTimeout(ctx, storeLimit)
+	defer cancel()
 	row, err := s.Relay(ctx, key.provider, setting)
 	if err != nil {
 		return store.Relay{}, err

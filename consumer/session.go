@@ -158,8 +158,6 @@ func (s *session) away(ctx context.Context) bool {
 	if s.first == nil {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeLimit)
-	defer cancel()
 	r, err := s.consumer.route(ctx, s.first.providerID, s.first.settingID)
 	if err != nil {
 		return false // handling the next message will say why
