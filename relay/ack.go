@@ -176,7 +176,7 @@ func ackFields(payload []byte) (members, error) {
 // text is the string called name; "" for anything that is not a string.
 func (m members) text(name string) string {
 	var s string
-	if json.Unmarshal(m[name], &s) != nil {
+	if raw, ok := m[name]; !ok || json.Unmarshal(raw, &s) != nil {
 		return ""
 	}
 	return s

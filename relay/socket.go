@@ -138,12 +138,14 @@ func (s *socket) hold() bool {
 // watch waits until d has passed since the first ack, or ctx ends, and reports whether the socket is still open. The reader goes on all
 // the while.
 func (s *socket) watch(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(time.Until(s.acked.Add(d)))
-	defer timer.Stop()
-	select {
-	case <-s.ended:
-	case <-ctx.Done():
-	case <-timer.C:
+	if left := time.Until(s.acked.Add(d)); left > 0 {
+		timer := time.NewTimer(left)
+		defer timer.Stop()
+		select {
+		case <-s.ended:
+		case <-ctx.Done():
+		case <-timer.C:
+		}
 	}
 	cause, _ := s.why()
 	return cause == nil
