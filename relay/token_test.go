@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -81,6 +82,22 @@ func TestEntra(t *testing.T) {
 	e := s.fails(t, create(3))
 	if e.Phase != relay.PhaseAuth || e.Code != 0 || !errors.Is(e, broken) || e.Detail != "no token: no identity for [...]" {
 		t.Errorf("got %v", e)
+	}
+}
+
+// One token of an identity serves every hybrid connection, and is in memory once.
+func TestEntraTokenIsKeptOnce(t *testing.T) {
+	tokens := relay.Entra{Credential: credential{token: "synthetic-access-token"}}
+	one, err := tokens.Token(t.Context(), "http://ns.servicebus.windows.net/hc1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := tokens.Token(t.Context(), "http://ns.servicebus.windows.net/hc2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := relay.TokenValue(one), relay.TokenValue(other); a != "Bearer synthetic-access-token" || unsafe.StringData(a) != unsafe.StringData(b) {
+		t.Errorf("%q at %p, and %q at %p", a, unsafe.StringData(a), b, unsafe.StringData(b))
 	}
 }
 
