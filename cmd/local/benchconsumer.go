@@ -39,14 +39,10 @@ type wardScene struct {
 // held is what a ward holds: memory after two collections, of which the second
 // takes what pools gave up in the first, and sockets.
 type held struct {
-	Heap    uint64 // bytes of objects that are in use
-	Stacks  uint64 // bytes
-	sockets int    // counted from outside
-}
-
-// beyond is how much more memory it is than that of another moment, in bytes.
-func (h held) beyond(other held) float64 {
-	return float64(h.Heap+h.Stacks) - float64(other.Heap+other.Stacks)
+	Heap       uint64 // bytes of objects that are in use
+	Stacks     uint64 // bytes, with those that the runtime keeps for goroutines to come
+	Goroutines int
+	sockets    int // counted from outside
 }
 
 // startWard starts one for the scene. It ends with ctx at the latest.
@@ -149,7 +145,7 @@ func beWard(ctx context.Context, asked *json.Decoder, tell *json.Encoder) (err e
 		runtime.GC()
 		var memory runtime.MemStats
 		runtime.ReadMemStats(&memory)
-		if err := tell.Encode(held{Heap: memory.HeapAlloc, Stacks: memory.StackInuse}); err != nil {
+		if err := tell.Encode(held{Heap: memory.HeapAlloc, Stacks: memory.StackInuse, Goroutines: runtime.NumGoroutine()}); err != nil {
 			return err
 		}
 	}

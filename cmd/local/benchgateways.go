@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,8 +15,7 @@ import (
 )
 
 const (
-	idleSlots = 64
-	warmUp    = 20               // actions to one gateway more, before anything is measured: what is made once is no gateway's
+	idleSlots = 64               // and as many gateways more are used before anything is measured: what a slot needs is no gateway's
 	idleLimit = 5 * time.Second  // how long the consumer keeps a connection unused
 	idleGrace = 10 * time.Second // above it, for the last connection to go
 	idleLook  = 100 * time.Millisecond
@@ -31,12 +31,16 @@ type idleness struct {
 // left is how many sockets stay.
 func (i idleness) left() int { return i.after.sockets - i.before.sockets }
 
-// perGateway is the memory that each of n leaves, in bytes.
-func (i idleness) perGateway(n int) float64 { return i.after.beyond(i.before) / float64(n) }
+// perGateway is the memory that each of n leaves, in bytes: heap alone, since what
+// stays has no goroutine of its own.
+func (i idleness) perGateway(n int) float64 {
+	return (float64(i.after.Heap) - float64(i.before.Heap)) / float64(n)
+}
 
-// perSocket is the memory of an open socket, in bytes.
+// perSocket is the memory of an open socket, in bytes, with the stacks of its goroutines.
 func (i idleness) perSocket() float64 {
-	return i.open.beyond(i.after) / float64(max(1, i.open.sockets-i.after.sockets))
+	more := float64(i.open.Heap+i.open.Stacks) - float64(i.after.Heap+i.after.Stacks)
+	return more / float64(max(1, i.open.sockets-i.after.sockets))
 }
 
 // idle has a consumer in a process of its own send one action to each of n
@@ -44,7 +48,7 @@ func (i idleness) perSocket() float64 {
 // [fs.ErrNotExist] on a system that has no /proc.
 func idle(ctx context.Context, n int) (i idleness, err error) {
 	// A plain queue: a session would take its gateway's connection along.
-	scene, err := newBenchScene(ctx, "", false, false, uniform(n+1, relaytest.ModePersistent, 0))
+	scene, err := newBenchScene(ctx, "", false, false, uniform(idleSlots+n, relaytest.ModePersistent, 0))
 	if err != nil {
 		return i, err
 	}
@@ -54,12 +58,12 @@ func idle(ctx context.Context, n int) (i idleness, err error) {
 		return i, err
 	}
 	defer func() { err = errors.Join(err, w.stop()) }()
-	first, others := scene.gateways[:1], scene.gateways[1:]
+	first, others := scene.gateways[:idleSlots], scene.gateways[idleSlots:]
 	for _, step := range []func() error{
-		func() error { return scene.reach(ctx, w, first, warmUp) },
+		func() error { return scene.reach(ctx, w, first) },
 		func() error { return scene.awaitIdle(ctx, first) },
 		func() (err error) { i.before, err = w.held(); return err },
-		func() error { return scene.reach(ctx, w, others, 1) },
+		func() error { return scene.reach(ctx, w, others) },
 		func() (err error) { i.open, err = w.held(); return err },
 		func() error { return scene.awaitIdle(ctx, others) },
 		func() (err error) { i.after, err = w.held(); return err },
@@ -72,31 +76,31 @@ func idle(ctx context.Context, n int) (i idleness, err error) {
 	return i, nil
 }
 
-// reach sends n actions to each of the gateways, and waits for the replies.
-func (b *benchScene) reach(ctx context.Context, w *ward, gateways []gateway, n int) error {
-	replied := b.answers.expect(n * len(gateways))
-	if err := b.enqueue(ctx, gateways, n); err != nil {
+// reach sends an action to each of the gateways, and waits for the replies.
+func (b *benchScene) reach(ctx context.Context, w *ward, gateways []gateway) error {
+	replied := b.answers.expect(len(gateways))
+	if err := b.enqueue(ctx, gateways, 1); err != nil {
 		return err
 	}
 	return w.await(ctx, "the gateways' replies", replied)
 }
 
 // awaitIdle waits until no connection leads through the relay to any of the
-// gateways, or it is clear that one will stay: what is counted then tells.
+// gateways, or it is clear that one will stay: what is counted then tells. It goes
+// on for a moment, in which the consumer hears of the last one's end.
 func (b *benchScene) awaitIdle(ctx context.Context, gateways []gateway) error {
 	late := time.NewTimer(idleLimit + idleGrace)
 	defer late.Stop()
 	look := time.NewTicker(idleLook)
 	defer look.Stop()
-	for _, g := range gateways {
-		for b.relay.Stats(g.Name).Open > 0 {
-			select {
-			case <-look.C:
-			case <-late.C:
-				return nil
-			case <-ctx.Done():
-				return fmt.Errorf("waiting for idle connections to close: %w", context.Cause(ctx))
-			}
+	for open := true; open; {
+		open = slices.ContainsFunc(gateways, func(g gateway) bool { return b.relay.Stats(g.Name).Open > 0 })
+		select {
+		case <-look.C:
+		case <-late.C:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for idle connections to close: %w", context.Cause(ctx))
 		}
 	}
 	return nil
@@ -136,9 +140,10 @@ func (b *bench) benchGateways(ctx context.Context) error {
 		return err
 	}
 	how := fmt.Sprintf("%d gateways that answer at once and keep their connections, one action each off a plain queue, SQLite: the consumer in a process of its own, "+
-		"which collects its garbage twice and tells the heap in use, with the stacks, before, once all have replied, and once the relay has seen the last connection go", n)
+		"which has served %d more before, collects its garbage twice and tells the heap in use, and for a socket the stacks: before, once all have replied, and once the last connection is closed", n, idleSlots)
 	b.add(
 		reported("8 sockets left when idle", float64(i.left()), "sockets", how).atMost(0),
+		reported("8 goroutines left when idle", float64(i.after.Goroutines-i.before.Goroutines), "goroutines", how),
 		reported("8 memory of an idle gateway", i.perGateway(n), "B", how).atMost(4096),
 		reported("8 memory of an open socket", i.perSocket()/1024, "KiB", how),
 		reported(fmt.Sprintf("8 resident after %d gateways", n), float64(i.resident)/1024, "MiB", "VmRSS of that process at the end"),
