@@ -27,7 +27,7 @@ func TestSilentServer(t *testing.T) {
 	ask := func(ctx context.Context) (statement, transaction error) {
 		var both sync.WaitGroup
 		both.Go(func() { statement = s.Writable(ctx) })
-		both.Go(func() { _, transaction = s.Claim(ctx, message(action1, 1)) })
+		both.Go(func() { _, transaction = s.Claim(ctx, copyOf(message(action1, 1), 2)) }) // of a first message it would be one statement
 		both.Wait()
 		return statement, transaction
 	}
