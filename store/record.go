@@ -170,11 +170,7 @@ func (s *Store) RecordInvalid(ctx context.Context, i Invalid) error {
 	if i.ActionID == "" {
 		return errors.New("record invalid message: no action id")
 	}
-	err := s.write(ctx, func(tx *sqlx.Tx) error {
-		_, err := insert(ctx, tx, i.failedRow(s.now()))
-		return err
-	})
-	if err != nil {
+	if _, err := s.put(ctx, insertAction, valuesOf(i.failedRow(s.now()))...); err != nil {
 		return fmt.Errorf("record invalid message of %s: %w", i.ActionID, err)
 	}
 	return nil
