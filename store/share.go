@@ -88,6 +88,7 @@ func (s *Store) alone(ctx context.Context, do work) error {
 
 // lead begins a transaction and does w and all that wait by then.
 func (s *Store) lead(w *sharer) error {
+	defer s.sharing.leave(w) // unless it has begun
 	begun, cancel := context.WithCancel(context.WithoutCancel(w.ctx))
 	defer cancel()
 	lasts := context.AfterFunc(w.ctx, cancel)
@@ -96,7 +97,6 @@ func (s *Store) lead(w *sharer) error {
 		err = errors.Join(w.ctx.Err(), rollback(tx))
 	}
 	if err != nil {
-		s.sharing.leave(w)
 		return err
 	}
 	batch := s.sharing.take()
