@@ -22,14 +22,15 @@ var (
 	errSpent   = errors.New("not kept")
 )
 
-// socket is one open websocket. A goroutine reads from it as long as it lives, so that a Close is answered and known at once;
-// another pings it and closes it when it has been idle. Both have ended when gone is closed.
+// socket is one open websocket. A goroutine reads from it as long as it lives, so that a Close is answered and known at once; timers
+// ping it, and close it when it has been idle. All of that has ended when gone is closed.
 type socket struct {
 	ws     *websocket.Conn
 	tokens TokenSource   // what it was dialled with
 	ended  chan struct{} // closed by end: nothing may be written any more
 	gone   chan struct{} // closed when the network connection is closed too
 	idle   *time.Timer   // runs while nobody holds the socket
+	ping   *time.Timer   // runs from ping to ping
 
 	// acked is when the first ack came; zero before that. It belongs to whoever holds the turn.
 	acked time.Time
@@ -39,25 +40,28 @@ type socket struct {
 	reply chan []byte // where the next frame goes; nil when none is expected
 	begun bool        // a byte of that frame was read
 	held  bool        // by a Conn, so not idle
+
+	firing sync.WaitGroup // timers at work; Add happens with mu, while cause is nil or as it is set
 }
 
 // newSocket makes a socket that its caller holds.
 func newSocket(ws *websocket.Conn, tokens TokenSource) *socket {
-	s := &socket{ws: ws, tokens: tokens, ended: make(chan struct{}), gone: make(chan struct{}), idle: time.NewTimer(time.Hour), held: true}
+	s := &socket{ws: ws, tokens: tokens, ended: make(chan struct{}), gone: make(chan struct{}), held: true}
+	s.mu.Lock() // a timer may fire before its field is set
+	defer s.mu.Unlock()
+	s.ping = time.AfterFunc(pingEvery, s.sendPing)
+	s.idle = time.AfterFunc(time.Hour, s.closeIdle)
 	s.idle.Stop()
 	return s
 }
 
 // run serves s until it has ended on either side, and tells forget then.
 func (s *socket) run(forget func()) {
-	keeper := make(chan struct{})
-	go func() {
-		defer close(keeper)
-		s.keep()
-	}()
 	s.read()
+	s.idle.Stop()
+	s.ping.Stop()
 	_ = s.ws.Close()
-	<-keeper
+	s.firing.Wait()
 	forget()
 	close(s.gone)
 }
@@ -100,30 +104,31 @@ func (s *socket) deliver(frame []byte) bool {
 	return true
 }
 
-// keep pings the peer and closes the socket when its idle timer fires.
-func (s *socket) keep() {
-	ping := time.NewTicker(pingEvery)
-	defer ping.Stop()
-	for {
-		select {
-		case <-ping.C:
-			// A ping that cannot be written shows in the reader, or in the next write.
-			_ = s.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeTimeout))
-		case <-s.idle.C:
-			if s.endIdle() {
-				s.sayClose(websocket.CloseNormalClosure)
-			}
-		case <-s.ended:
-			return
-		}
+// sendPing keeps the relay from taking the connection for dead. A ping that cannot be written shows in the reader, or in the next write.
+func (s *socket) sendPing() {
+	s.mu.Lock()
+	if s.cause != nil {
+		s.mu.Unlock()
+		return
 	}
+	s.firing.Add(1)
+	s.ping.Reset(pingEvery)
+	s.mu.Unlock()
+	defer s.firing.Done()
+	_ = s.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeTimeout))
 }
 
-// endIdle ends the socket unless somebody took it just now.
-func (s *socket) endIdle() bool {
+// closeIdle ends the socket, unless somebody took it just now.
+func (s *socket) closeIdle() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return !s.held && s.endLocked(errIdle)
+	if s.held || !s.endLocked(errIdle) {
+		s.mu.Unlock()
+		return
+	}
+	s.firing.Add(1)
+	s.mu.Unlock()
+	defer s.firing.Done()
+	s.sayClose(websocket.CloseNormalClosure)
 }
 
 // hold takes the socket for one exchange; false if it has ended.
