@@ -82,14 +82,15 @@ func (c Claim) Ref() Ref {
 
 // insertClaimed makes the claimed row of an action never seen before, unless another
 // action stands in its way. It is the row of firstRow, with what is not said NULL.
-const insertClaimed = `INSERT INTO actions
+var insertClaimed = writing("text text boolean text text text text bigint timestamptz timestamptz timestamptz timestamptz",
+	`INSERT INTO actions
 		(action_id, action_type, creates, provider_id, setting_id, accession_number, body_sha256, sequence_number, enqueued_at, expires_at,
 		received_at, updated_at, attempt_started_at, claimed_until, status, attempt,
 		duplicate, holds_accession, attempts, retry_count, postpone_count, counted_from)
 	SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $11, $12, 'pending', 1, FALSE, FALSE, 0, 0, 0, 0
-	WHERE NOT EXISTS (SELECT 1 FROM actions WHERE provider_id = $4 AND accession_number = $6
+	{FROM each} WHERE NOT EXISTS (SELECT 1 FROM actions WHERE provider_id = $4 AND accession_number = $6
 		AND (status IN ('pending', 'sent') AND sequence_number < $8 OR holds_accession AND $3))
-	ON CONFLICT (action_id) DO NOTHING`
+	ON CONFLICT (action_id) DO NOTHING`)
 
 // Claim decides what a delivery may do and, where it may act, gives it an
 // attempt number and a lease. Of several deliveries of an action at once,
@@ -124,7 +125,7 @@ func (s *Store) claimFirst(ctx context.Context, d Delivery, now time.Time) (Clai
 		return Claim{}, nil
 	}
 	row := d.firstRow(now)
-	n, err := s.put(ctx, insertClaimed,
+	n, err := s.gather(ctx, &s.claims, insertClaimed,
 		row.ActionID, row.ActionType, row.Creates, row.ProviderID, row.SettingID, row.AccessionNumber, row.BodySHA256,
 		row.SequenceNumber, row.EnqueuedAt, row.ExpiresAt, now, row.ClaimedUntil)
 	if err != nil || n == 0 {

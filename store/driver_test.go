@@ -18,6 +18,7 @@ type driven struct {
 	failCommits  int    // so many of the next fail
 	at           any    // the argument of a statement before which do is called; nil: none
 	do           func() // and may panic
+	asking       int    // queries that have no answer yet
 	inside       bool   // a transaction of the one connection is open; for a store with more, one caller at a time
 }
 
@@ -60,6 +61,19 @@ func (d *driven) begin(inside bool) {
 	if inside {
 		d.transactions++
 	}
+}
+
+func (d *driven) begun(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asking += n
+}
+
+// under reports whether a query is under way.
+func (d *driven) under() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.asking > 0
 }
 
 func (d *driven) commitFails() bool {
@@ -118,6 +132,8 @@ func (c drivenConn) ExecContext(ctx context.Context, query string, args []driver
 
 func (c drivenConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	c.statement(args)
+	c.begun(1)
+	defer c.begun(-1)
 	return c.asked.QueryContext(ctx, query, args)
 }
 

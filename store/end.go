@@ -19,7 +19,9 @@ const endClaim = `UPDATE actions SET
 		postpone_count = CASE WHEN $15 > 0 THEN 0 ELSE postpone_count + $16 END,
 		settlement = $17, settlement_reason = $18, settlement_description = $19, settlement_sequence = $20,
 		holds_accession = holds_accession AND ($21 OR EXISTS (SELECT 1 FROM attempts WHERE attempts.action_id = $1 AND sent = 'maybe'))
-	WHERE action_id = $1 AND provider_id = $2 AND attempt = $3 AND claimed_until IS NOT NULL`
+	{FROM each} WHERE action_id = $1 AND provider_id = $2 AND attempt = $3 AND claimed_until IS NOT NULL`
+
+var endOwn = forOne(endClaim)
 
 // archiveEnded keeps the attempt that endClaim ended, as it stood in its row.
 const (
@@ -29,11 +31,14 @@ const (
 		$22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33
 	FROM `
 	archiveFromRow = archiveEnded + "actions WHERE action_id = $1" + archivedAgain
-
-	// Both at once, where a WITH may write.
-	endAndArchive = "WITH ended AS (" + endClaim + " RETURNING action_id, attempt, provider_id, attempt_relay, attempt_started_at, attempt_sent_at) " +
-		archiveEnded + "ended" + archivedAgain
 )
+
+// endAndArchive is both at once, where a WITH may write.
+var endAndArchive = writing("text text bigint text boolean timestamptz timestamptz text timestamptz timestamptz text text text "+
+	"bigint bigint bigint text text text bigint boolean "+
+	"text boolean text text bigint boolean bigint bigint bigint bigint bigint text",
+	"WITH ended AS ("+endClaim+" RETURNING action_id, attempt, provider_id, attempt_relay, attempt_started_at, attempt_sent_at) "+
+		archiveEnded+"ended {, each WHERE action_id = $1}"+archivedAgain)
 
 // end closes the claim of o's attempt with its outcome, without reading the row
 // first. It reports false, and changes nothing, where the attempt is not the
@@ -45,12 +50,12 @@ func (s *Store) end(ctx context.Context, o Outcome, now time.Time) (own bool, er
 	var n int64
 	switch {
 	case !archived:
-		n, err = s.put(ctx, endClaim, update...)
+		n, err = s.put(ctx, endOwn, update...)
 	case s.dialect.withWrites:
-		n, err = s.put(ctx, endAndArchive, all...)
+		n, err = s.gather(ctx, &s.ends, endAndArchive, all...)
 	default:
 		err = s.share(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
-			if n, err = affected(tx.ExecContext(ctx, endClaim, update...)); err != nil || n == 0 {
+			if n, err = affected(tx.ExecContext(ctx, endOwn, update...)); err != nil || n == 0 {
 				return err
 			}
 			_, err = tx.ExecContext(ctx, archiveFromRow, all...)

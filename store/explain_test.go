@@ -19,7 +19,7 @@ var (
 	inALoop = strings.Fields("Standings CountOutcomesOwed DeadLettered WouldEnd") // of the service, with whatever is listed as overdue
 	byHand  = strings.Fields(`Action Actions ActionsByID AddRelay Audit CheckSchema CountActions Counts Healths HoldGateway Inspect Migrate
 		PutRelays RelayAudit Relays ReleaseGateway RemoveRelay Reopen ReplaceRelay Resolve Traffic TryWrite Version Withdraw`)
-	offline = strings.Fields("Close Dialect Waiting") // asks nothing of the database; the last is of tests
+	offline = strings.Fields("Close Dialect Waiting Gathering") // asks nothing of the database; the last two are of tests
 )
 
 // exception lets the statements of a method that hold a text do what costs more
@@ -222,6 +222,10 @@ func noteEverything(t *testing.T, url string, rows int) []noted {
 	}
 	n.take(true)
 	f.everything(ctx)
+	if f.Dialect() == "postgres" {
+		f.gathers(t, 1000, 2, func(step func()) { step() })
+		f.gathers(t, 2000, 40, func(step func()) { step() }) // most of the largest
+	}
 	n.take(false)
 	return n.all
 }

@@ -13,9 +13,29 @@ var StandingQueries = []string{waitingNow, countOwed}
 // Compiling is how the store connects to SQLite.
 func Compiling(c driver.Connector) driver.Connector { return compiling{c} }
 
-// Waiting tells how many writes wait to share a transaction, with the one that leads.
-func (s *Store) Waiting() int {
-	s.sharing.mu.Lock()
-	defer s.sharing.mu.Unlock()
-	return len(s.sharing.waiting)
+// Waiting tells how many writes wait to share a transaction or a statement, with
+// those that lead.
+func (s *Store) Waiting() (n int) {
+	for _, q := range []*sharing{&s.sharing, &s.claims.sharing, &s.marks.sharing, &s.ends.sharing} {
+		q.mu.Lock()
+		n += len(q.waiting)
+		q.mu.Unlock()
+	}
+	return n
+}
+
+// Gathering makes what PostgreSQL gathers wait, as if a statement of each kind were
+// under way, until release.
+func (s *Store) Gathering() (release func()) {
+	all := []*gathering{&s.claims, &s.marks, &s.ends}
+	for _, g := range all {
+		g.mu.Lock()
+		g.led = true
+		g.mu.Unlock()
+	}
+	return func() {
+		for _, g := range all {
+			g.over(nil, nil)
+		}
+	}
 }

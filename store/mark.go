@@ -16,6 +16,12 @@ type Ref struct {
 	Attempt    int
 }
 
+var markSent = writing("text text bigint timestamptz text timestamptz",
+	`UPDATE actions
+		SET status = 'sent', sent_at = COALESCE(sent_at, $4), attempt_sent_at = $4, attempt_relay = $5, relay = $5,
+			claimed_until = $6, holds_accession = (holds_accession OR creates), updated_at = $4
+		{FROM each} WHERE action_id = $1 AND provider_id = $2 AND attempt = $3 AND claimed_until IS NOT NULL`)
+
 // MarkSent writes that the attempt is about to put its frame on the wire to
 // relay ("namespace/path"), and renews the lease to now plus lease. It must
 // return nil before the frame is written. A create takes hold of its accession
@@ -26,11 +32,7 @@ type Ref struct {
 // cases nothing may be sent. Marking the same attempt twice is harmless.
 func (s *Store) MarkSent(ctx context.Context, ref Ref, relay string, lease time.Duration) error {
 	now := s.now()
-	n, err := s.put(ctx, `UPDATE actions
-		SET status = 'sent', sent_at = COALESCE(sent_at, $4), attempt_sent_at = $4, attempt_relay = $5, relay = $5,
-			claimed_until = $6, holds_accession = (holds_accession OR creates), updated_at = $4
-		WHERE action_id = $1 AND provider_id = $2 AND attempt = $3 AND claimed_until IS NOT NULL`,
-		ref.ActionID, ref.ProviderID, ref.Attempt, now, relay, micro(now.Add(lease)))
+	n, err := s.gather(ctx, &s.marks, markSent, ref.ActionID, ref.ProviderID, ref.Attempt, now, relay, micro(now.Add(lease)))
 	if violatesUnique(err) {
 		err = ErrAccessionHeld
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/jmoiron/sqlx"
@@ -10,8 +11,7 @@ import (
 
 // sharing lets writes that wait at the same time share one transaction, and with
 // it one commit to disk, which is most of what a write costs. It serves SQLite,
-// where all wait for one connection. (PostgreSQL's connections commit side by side,
-// and the server writes their commits to disk together by itself.)
+// where all wait for one connection. (For PostgreSQL there is [gathering].)
 //
 // The first to come leads: it waits for the connection, and then takes all that
 // wait by then into its transaction, in order of arrival. The first to come after
@@ -50,6 +50,9 @@ type sharer struct {
 	do    work
 	leads bool
 	told  chan fate // has room for one
+
+	args []any  // of a statement that is gathered, in place of do
+	key  string // no two of a batch have the same; "": they may
 }
 
 // fate is what a write that waited is told.
@@ -178,7 +181,7 @@ func (q *sharing) take() (batch []*sharer) {
 	defer q.mu.Unlock()
 	var left []*sharer
 	for i, w := range q.waiting {
-		if i == 0 || len(batch) < mostShared && w.ctx.Err() == nil {
+		if i == 0 || len(batch) < mostShared && w.ctx.Err() == nil && !w.among(batch) {
 			batch = append(batch, w)
 		} else {
 			left = append(left, w)
@@ -186,6 +189,11 @@ func (q *sharing) take() (batch []*sharer) {
 	}
 	q.waiting = left
 	return batch
+}
+
+// among reports whether one of the batch has w's key.
+func (w *sharer) among(batch []*sharer) bool {
+	return w.key != "" && slices.ContainsFunc(batch, func(other *sharer) bool { return other.key == w.key })
 }
 
 // end lets the next one lead, and tells those that did not what became of theirs.

@@ -43,7 +43,9 @@ type Store struct {
 	db      *sqlx.DB
 	dialect dialect
 	clock   func() time.Time
-	sharing sharing
+	sharing sharing // in SQLite
+
+	claims, marks, ends gathering // in PostgreSQL, each of one statement
 }
 
 // Option changes how Open opens a database.

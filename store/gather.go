@@ -1,0 +1,164 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// gathering lets PostgreSQL write for several actions with one statement what
+// would take one for each: to read and plan a statement, and to commit it, costs
+// the server far more than the rows do. Whoever comes while nobody's statement
+// is under way sends its own at once; those who come meanwhile are gathered, and the
+// next statement is for all of them. One that comes alone waits for nobody.
+//
+// As with [sharing], each caller goes on only when the statement that holds its
+// own write is committed. A statement for several says whose rows it wrote, and
+// those callers are done. All others are told nothing by it: where one fails, where
+// a write finds its row in another's hands, or where the statement takes too
+// long, each does its own in a statement of its own, and has the answer of that.
+//
+// A caller whose context ends does not wait any longer, and cannot know whether
+// its write was done: it is harmless to make it again. Zero is ready.
+type gathering struct{ sharing }
+
+// gatherLimit bounds a statement for several. One that takes longer waits for
+// something that only one of them may need.
+const gatherLimit = 2 * time.Second
+
+// written is a statement that writes for the one action that $1 names, and the
+// statement that does the same for several.
+type written struct {
+	forOne  string
+	forEach string // what it is given is a JSON array of objects; it tells whose rows it wrote
+}
+
+var (
+	braces    = regexp.MustCompile(`\{([^}]*)\}`)
+	parameter = regexp.MustCompile(`\$(\d+)`)
+)
+
+// writing makes both of a text, in which braces hold what is only for several:
+// there, each is a table of what they are given. types are those of the parameters
+// in their order, with spaces between.
+func writing(types, text string) written {
+	columns := strings.Fields(types)
+	for i, kind := range columns {
+		columns[i] = "p" + strconv.Itoa(i+1) + " " + kind
+	}
+	several := parameter.ReplaceAllString(braces.ReplaceAllString(text, "$1"), "each.p$1")
+	return written{forOne(text), gathered(strings.Join(columns, ", "), several)}
+}
+
+// forOne is a text without what it has for several.
+func forOne(text string) string { return braces.ReplaceAllString(text, "") }
+
+// gathered is a text for several actions. The planner takes a limit that it
+// cannot see for a tenth of what it takes a JSON array for, a hundred: so it looks
+// each of so few up in an index, and does not read the table.
+func gathered(columns, text string) string {
+	each := "WITH each AS (SELECT * FROM json_to_recordset($1) AS given (" + columns + ") LIMIT (SELECT " + strconv.Itoa(mostShared) + "))"
+	if rest, has := strings.CutPrefix(text, "WITH "); has {
+		return each + ", " + rest + " RETURNING action_id"
+	}
+	return each + " " + text + " RETURNING actions.action_id"
+}
+
+// given is what forEach is given for a batch.
+func given(batch []*sharer) (string, error) {
+	var list bytes.Buffer
+	for i, w := range batch {
+		for n, arg := range w.args {
+			value, err := json.Marshal(arg)
+			if err != nil {
+				return "", err
+			}
+			fmt.Fprintf(&list, "%s%q:%s", opening(i, n), "p"+strconv.Itoa(n+1), value)
+		}
+		list.WriteByte('}')
+	}
+	list.WriteByte(']')
+	return list.String(), nil
+}
+
+// opening is what comes before the n-th member of the i-th object.
+func opening(i, n int) string {
+	switch {
+	case n > 0:
+		return ","
+	case i > 0:
+		return ",{"
+	}
+	return "[{"
+}
+
+// gather commits a statement for the action that args begin with, or that of
+// several where the database gains by it, and returns how many rows it wrote for it.
+func (s *Store) gather(ctx context.Context, g *gathering, w written, args ...any) (n int64, err error) {
+	single := func() (int64, error) { return s.put(ctx, w.forOne, args...) }
+	if s.dialect.shares {
+		return single()
+	}
+	me := &sharer{ctx: ctx, args: args, key: args[0].(string)}
+	if !g.join(me) {
+		select {
+		case told := <-me.told:
+			if told == committed {
+				return 1, nil
+			}
+			if told == alone {
+				return single()
+			}
+		case <-ctx.Done():
+			g.leave(me)
+			return 0, ctx.Err()
+		}
+	}
+	batch := g.take()
+	if len(batch) == 1 {
+		defer g.over(nil, nil)
+		return single()
+	}
+	if s.putEach(ctx, g, w, batch)[me.key] {
+		return 1, nil
+	}
+	return single()
+}
+
+// putEach commits the statement of a batch, tells the others of it what became
+// of theirs, and returns whose rows it wrote.
+func (s *Store) putEach(ctx context.Context, g *gathering, w written, batch []*sharer) (wrote map[string]bool) {
+	wrote = map[string]bool{}
+	defer func() { g.over(batch[1:], wrote) }()
+	list, err := given(batch)
+	if err != nil {
+		return wrote
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), gatherLimit)
+	defer cancel()
+	var ids []string
+	if s.db.SelectContext(ctx, &ids, w.forEach, list) != nil {
+		return wrote // each finds out by itself why
+	}
+	for _, id := range ids {
+		wrote[id] = true
+	}
+	return wrote
+}
+
+// over lets the next one lead, and tells the others of a batch.
+func (g *gathering) over(others []*sharer, wrote map[string]bool) {
+	g.end(nil, 0)
+	for _, w := range others {
+		if wrote[w.key] {
+			w.told <- committed
+		} else {
+			w.told <- alone
+		}
+	}
+}
