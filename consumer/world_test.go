@@ -179,25 +179,12 @@ func (w *world) connect() (*azservicebus.Client, error) {
 // addGateway is one more gateway, of a provider of its name.
 func (w *world) addGateway(name string, mode relaytest.Mode) *relaytest.Gateway {
 	w.t.Helper()
-	return w.addSlowGateway(name, mode, 0)
-}
-
-// addSlowGateway pauses between each frame and its reply.
-func (w *world) addSlowGateway(name string, mode relaytest.Mode, pause time.Duration) *relaytest.Gateway {
-	w.t.Helper()
-	return w.addGatewayLike(relaytest.GatewayConfig{Name: name, Mode: mode, RTT: pause})
-}
-
-// addGatewayLike is one more gateway, of a provider of its name, like g says.
-func (w *world) addGatewayLike(g relaytest.GatewayConfig) *relaytest.Gateway {
-	w.t.Helper()
-	w.relay.Create(relaytest.HybridConnection{Path: g.Name, Keys: []relaytest.Key{sendKey, listenKey}})
-	g.Relay, g.Key, g.ReconnectDelay = w.relay, listenKey, 50*time.Millisecond
-	made, err := relaytest.NewGateway(g)
+	w.relay.Create(relaytest.HybridConnection{Path: name, Keys: []relaytest.Key{sendKey, listenKey}})
+	g, err := relaytest.NewGateway(relaytest.GatewayConfig{Name: name, Relay: w.relay, Key: listenKey, Mode: mode, ReconnectDelay: 50 * time.Millisecond})
 	w.must(err)
-	w.t.Cleanup(func() { w.check(made.Close()) })
-	w.addRelay(g.Name, nil, w.relay.Addr(), g.Name, "LEEDS_KEY")
-	return made
+	w.t.Cleanup(func() { w.check(g.Close()) })
+	w.addRelay(name, nil, w.relay.Addr(), name, "LEEDS_KEY")
+	return g
 }
 
 func (w *world) addRelay(provider string, setting *string, namespace, path, variable string) {

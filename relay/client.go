@@ -54,7 +54,7 @@ type Client struct {
 	// may be unable to serve anybody else.
 	IdleTimeout time.Duration
 	// WatchTime is how long after its first ack a new connection is watched before it is written to again, so that a Close on
-	// its way is seen first; 0 means 250 ms, less than 0 not at all. A create waits for two fifths of it only.
+	// its way is seen first; 0 means 250 ms, less than 0 not at all. A create waits for a quarter of it only.
 	WatchTime time.Duration
 	// AllowHosts names hosts besides those below servicebus.windows.net that may be dialled: an exact host, or "*.suffix". Ports
 	// do not count.
@@ -186,7 +186,7 @@ func (l *line) give() { l.turn <- struct{}{} }
 func (c *Client) watchTime(a Action) time.Duration {
 	watch := max(0, or(c.WatchTime, 250*time.Millisecond))
 	if a.repeatable() {
-		return watch * 2 / 5
+		return watch / 4
 	}
 	return watch
 }

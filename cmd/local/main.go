@@ -6,6 +6,7 @@
 //	               it and compares what queue, gateways and SQL say afterwards
 //	local serve    keeps the servers up for other programs
 //	local sample   prints sample actions as worklist-relay enqueue reads them
+//	local bench    measures what this machine can do
 //
 // Everything listens on loopback only, and every participant is synthetic.
 //
