@@ -75,6 +75,7 @@ func (b *bench) run(ctx context.Context, parts []benchPart) error {
 			return fmt.Errorf("bench: %s: %w", part.name, err)
 		}
 	}
+	slices.SortStableFunc(b.figures, func(f, g figure) int { return f.number() - g.number() })
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -19,6 +20,13 @@ type figure struct {
 	Goal    string  `json:"goal,omitempty"`  // what the ratio, or without a limit the value, is to reach; "": only reported
 	Reached *bool   `json:"reached,omitempty"`
 	How     string  `json:"how"`
+}
+
+// number is the one that the measure's name begins with.
+func (f figure) number() int {
+	digits, _, _ := strings.Cut(f.Measure, " ")
+	n, _ := strconv.Atoi(digits) // every name begins with one
+	return n
 }
 
 // reported is a figure that is held against nothing.
@@ -105,14 +113,31 @@ func printFigures(w io.Writer, machine string, figures []figure) error {
 		return err
 	}
 	fmt.Fprintln(w)
-	last := ""
+	told := map[string]bool{}
 	for _, f := range figures {
-		if f.How != last {
-			fmt.Fprintf(w, "%s\n    %s\n", f.Measure, f.How)
+		if !told[f.How] {
+			told[f.How] = true
+			fmt.Fprintf(w, "%s\n%s\n", f.Measure, indented(f.How))
 		}
-		last = f.How
 	}
 	return nil
+}
+
+// indented is text in lines that fit a terminal of 100.
+func indented(text string) string {
+	var lines strings.Builder
+	width := 0
+	for word := range strings.FieldsSeq(text) {
+		if width += 1 + len(word); width > 96 || lines.Len() == 0 {
+			if lines.Len() > 0 {
+				lines.WriteByte('\n')
+			}
+			lines.WriteString("   ")
+			width = 3 + 1 + len(word)
+		}
+		lines.WriteString(" " + word)
+	}
+	return lines.String()
 }
 
 // printFiguresJSON writes one object.
