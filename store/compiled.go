@@ -75,6 +75,7 @@ func (c *compiledConn) exec(ctx context.Context, query string, args []driver.Nam
 // so that nothing in the transaction waits for a lock.
 func (c *compiledConn) BeginTx(ctx context.Context, _ driver.TxOptions) (driver.Tx, error) {
 	if _, err := c.exec(ctx, "BEGIN IMMEDIATE", nil); err != nil {
+		_ = compiledTx{c}.Rollback() // a statement that ran is an error, too, where the context ended meanwhile
 		return nil, err
 	}
 	return compiledTx{c}, nil

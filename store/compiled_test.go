@@ -3,8 +3,10 @@ package store_test
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"modernc.org/sqlite"
@@ -76,5 +78,49 @@ func TestRefusedCommitEndsItsTransaction(t *testing.T) {
 	var n int
 	if err := db.QueryRow("SELECT count(*) FROM a").Scan(&n); err != nil || n != 2 {
 		t.Error(n, err)
+	}
+}
+
+// ending is a context that ends when it is looked at for the second time, just
+// before a statement runs or while it does.
+type ending struct {
+	context.Context
+	looks atomic.Int32
+	over  chan struct{} // closed
+}
+
+func (c *ending) Done() <-chan struct{} {
+	if c.looks.Add(1) == 1 {
+		return make(chan struct{})
+	}
+	return c.over
+}
+
+func (c *ending) Err() error { return context.Canceled }
+
+// A transaction that began as its context ended is not left open: the next could
+// not begin, and what is written besides would never be committed.
+func TestContextEndsAsATransactionBegins(t *testing.T) {
+	connector, err := sqlite.NewConnector("file:" + filepath.Join(t.TempDir(), "a.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := store.Compiling(connector).Connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	begins, over := conn.(driver.ConnBeginTx), make(chan struct{})
+	close(over)
+	for range 1000 {
+		tx, err := begins.BeginTx(&ending{Context: t.Context(), over: over}, driver.TxOptions{})
+		if err != nil {
+			if tx, err = begins.BeginTx(t.Context(), driver.TxOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := tx.Rollback(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
