@@ -35,7 +35,7 @@ func (s *Store) Gathering() (release func()) {
 	}
 	return func() {
 		for _, g := range all {
-			g.over(nil, nil)
+			g.end(nil, 0)
 		}
 	}
 }

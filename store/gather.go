@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -26,6 +27,9 @@ import (
 // A caller whose context ends does not wait any longer, and cannot know whether
 // its write was done: it is harmless to make it again. Zero is ready.
 type gathering struct{ sharing }
+
+// patience is how long a statement under way keeps others waiting.
+const patience = 250 * time.Millisecond
 
 // gatherLimit bounds a statement for several. One that takes longer waits for
 // something that only one of them may need.
@@ -120,21 +124,36 @@ func (s *Store) gather(ctx context.Context, g *gathering, w written, args ...any
 		}
 	}
 	batch := g.take()
+	over := g.turn()
+	defer over()
 	if len(batch) == 1 {
-		defer g.over(nil, nil)
 		return single()
 	}
-	if s.putEach(ctx, g, w, batch)[me.key] {
+	if s.putEach(ctx, w, batch, over)[me.key] {
 		return 1, nil
 	}
 	return single()
 }
 
-// putEach commits the statement of a batch, tells the others of it what became
-// of theirs, and returns whose rows it wrote.
-func (s *Store) putEach(ctx context.Context, g *gathering, w written, batch []*sharer) (wrote map[string]bool) {
+// turn returns what lets the next one lead, once; it is done by itself after
+// patience.
+func (g *gathering) turn() (over func()) {
+	pass := sync.OnceFunc(func() { g.end(nil, 0) })
+	late := time.AfterFunc(patience, pass)
+	return func() {
+		late.Stop()
+		pass()
+	}
+}
+
+// putEach commits the statement of a batch, and when that is over tells the others
+// of it what became of theirs, and returns whose rows it wrote.
+func (s *Store) putEach(ctx context.Context, w written, batch []*sharer, over func()) (wrote map[string]bool) {
 	wrote = map[string]bool{}
-	defer func() { g.over(batch[1:], wrote) }()
+	defer func() {
+		over()
+		tell(batch[1:], wrote)
+	}()
 	list, err := given(batch)
 	if err != nil {
 		return wrote
@@ -151,9 +170,7 @@ func (s *Store) putEach(ctx context.Context, g *gathering, w written, batch []*s
 	return wrote
 }
 
-// over lets the next one lead, and tells the others of a batch.
-func (g *gathering) over(others []*sharer, wrote map[string]bool) {
-	g.end(nil, 0)
+func tell(others []*sharer, wrote map[string]bool) {
 	for _, w := range others {
 		if wrote[w.key] {
 			w.told <- committed

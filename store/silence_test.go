@@ -66,6 +66,37 @@ func TestSilentServer(t *testing.T) {
 	}
 }
 
+// A connection that died in silence keeps its own caller waiting, and nobody else.
+func TestSilentConnectionKeepsOneWaiting(t *testing.T) {
+	t.Parallel()
+	address, err := url.Parse(storetest.URL(t, "postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := startQuiet(t, address.Host)
+	address.Host = server.listener.Addr().String()
+	s := storetest.Open(t, address.String())
+	server.quiet(true)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	said := make(chan error, 1)
+	go func() {
+		_, err := s.Claim(ctx, nth(1))
+		said <- err
+	}()
+	await(t, func() bool { return server.silenced() == 1 })
+	server.quiet(false)
+	patient, stop := context.WithTimeout(t.Context(), 10*time.Second)
+	defer stop()
+	if c, err := s.Claim(patient, nth(2)); err != nil || c.Verdict != store.Claimed {
+		t.Error(c.Verdict, err)
+	}
+	cancel()
+	if err := <-said; err == nil {
+		t.Error("claimed without an answer")
+	}
+}
+
 // quiet passes on what clients and a server say, but for what the server says
 // while it is quiet: that is lost, with the connection.
 type quiet struct {
@@ -74,6 +105,7 @@ type quiet struct {
 
 	mu     sync.Mutex // guards what follows
 	silent bool
+	lost   int // answers
 	open   []net.Conn
 }
 
@@ -124,6 +156,13 @@ func (q *quiet) quiet(silent bool) {
 	q.silent = silent
 }
 
+// silenced is how many connections said something while it was quiet.
+func (q *quiet) silenced() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.lost
+}
+
 // answer passes on what the server says, until it says something while it is
 // quiet. The client's connection stays open.
 func (q *quiet) answer(client, server net.Conn) {
@@ -132,6 +171,9 @@ func (q *quiet) answer(client, server net.Conn) {
 		n, err := server.Read(buffer)
 		q.mu.Lock()
 		silent := q.silent
+		if silent {
+			q.lost++
+		}
 		q.mu.Unlock()
 		if silent {
 			return
