@@ -26,7 +26,10 @@ import (
 //
 // A caller whose context ends does not wait any longer, and cannot know whether
 // its write was done: it is harmless to make it again. Zero is ready.
-type gathering struct{ sharing }
+type gathering struct {
+	sharing
+	stays bool // in a statement that is under way a caller stays, for at most gatherLimit and lateAnswer: its write must not be left behind unknown
+}
 
 // patience is how long a statement under way keeps others waiting.
 const patience = 250 * time.Millisecond
@@ -119,8 +122,10 @@ func (s *Store) gather(ctx context.Context, g *gathering, w written, args ...any
 				return single()
 			}
 		case <-ctx.Done():
-			g.leave(me)
-			return 0, ctx.Err()
+			if g.leave(me) || !g.stays || <-me.told != committed {
+				return 0, ctx.Err()
+			}
+			return 1, nil
 		}
 	}
 	batch := g.take()

@@ -269,3 +269,31 @@ func TestGatheredByOneWhoLeaves(t *testing.T) {
 	})
 	same(t, "statements", statements, 1)
 }
+
+// TestGatheredClaimOfOneWhoLeaves: a claim that is made is known to its caller, who
+// can give it up: the next delivery would find it busy until its lease ends.
+func TestGatheredClaimOfOneWhoLeaves(t *testing.T) {
+	f, d := openGathering(t)
+	tx, err := raw(t, f.url).Beginx()
+	f.must(err)
+	if _, err := tx.Exec("LOCK TABLE actions IN SHARE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		await(t, func() bool { return d.under() })
+		cancel()
+		f.must(tx.Rollback())
+	}()
+	claims := make([]store.Claim, 3)
+	var writes []func() error
+	for i := range claims {
+		writes = append(writes, func() (err error) { claims[i], err = f.Claim(ctx, nth(int64(i+1))); return err })
+	}
+	statements, _ := d.since(func() { wantErrors(t, f.together(t, writes...), nil, nil, nil) })
+	same(t, "statements", statements, 1)
+	for _, c := range claims {
+		same(t, "verdict", c.Verdict, store.Claimed)
+		f.must(f.Release(context.Background(), c.Ref()))
+	}
+}

@@ -99,7 +99,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	s := &Store{db: db, dialect: dialect, clock: o.clock}
+	s := &Store{db: db, dialect: dialect, clock: o.clock, claims: gathering{stays: true}}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	if err := s.db.PingContext(ctx); err != nil {
