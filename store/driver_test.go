@@ -12,6 +12,8 @@ import (
 
 // driven counts what the driver is asked, and does harm where a test says so.
 type driven struct {
+	after func() // each statement that returns no rows; nil: nothing. Set while none runs
+
 	mu           sync.Mutex // guards what follows
 	statements   int
 	transactions int    // a statement outside of one is one too
@@ -127,6 +129,9 @@ func (c drivenConn) CheckNamedValue(v *driver.NamedValue) error {
 
 func (c drivenConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	c.statement(args)
+	if c.after != nil {
+		defer c.after()
+	}
 	return c.asked.ExecContext(ctx, query, args)
 }
 

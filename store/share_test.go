@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -234,6 +235,27 @@ func TestContextOfAWriteThatHasBegun(t *testing.T) {
 			same(t, "transactions", transactions, 1)
 			same(t, "statuses", q.statuses(refs), []store.Status{store.Sent, store.Sent, store.Sent})
 		})
+	}
+}
+
+// A context that ends between the last statement of a transaction and its commit is
+// the error: a deadline says that the same call may succeed later.
+func TestContextEndsBeforeACommit(t *testing.T) {
+	q := newQueue(t)
+	for i, ref := range q.claims(100) { // in some of them database/sql takes the transaction back before it is asked to commit it
+		ctx, cancel := context.WithCancel(context.Background())
+		statements := 0
+		q.after = func() {
+			if statements++; statements == 2 {
+				cancel()
+				runtime.Gosched()
+			}
+		}
+		if err := q.Abandon(ctx, ref); !errors.Is(err, context.Canceled) {
+			t.Fatal(i, err)
+		}
+		q.after = nil
+		same(t, "claim", q.action(ref.ActionID).ClaimedUntil != nil, true)
 	}
 }
 

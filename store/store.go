@@ -169,7 +169,10 @@ func (s *Store) write(ctx context.Context, do func(*sqlx.Tx) error) error {
 	if err := do(tx); err != nil {
 		return err
 	}
-	return tx.Commit()
+	if err := tx.Commit(); !errors.Is(err, sql.ErrTxDone) {
+		return err
+	}
+	return cmp.Or(ctx.Err(), sql.ErrTxDone) // which took it back
 }
 
 // rollback takes back what tx did, unless it is committed or was never begun.
