@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -48,6 +49,32 @@ func TestBenchWithoutProgram(t *testing.T) {
 		if len(lines) != 2 || !strings.HasPrefix(lines[1], "process is left out") || !strings.Contains(lines[1], test.why) {
 			t.Errorf("standard error:\n%s", errs.String())
 		}
+	}
+}
+
+// A build that is interrupted leaves nothing but in the folder that it was given.
+func TestBuildProgramInterrupted(t *testing.T) {
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	t.Setenv("GOFLAGS", "-a") // or it may be done before it is interrupted
+	folder := t.TempDir()
+	used := func(folder string) bool { entries, _ := os.ReadDir(folder); return len(entries) > 0 }
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := buildProgram(ctx, folder)
+		ended <- err
+	}()
+	if !eventually(func() bool { return used(folder) || used(temporary) }) {
+		t.Error("no build is seen")
+	}
+	cancel()
+	if err := <-ended; err == nil {
+		t.Error("it was built all the same")
+	}
+	if used(temporary) {
+		t.Error("a temporary folder is left")
 	}
 }
 

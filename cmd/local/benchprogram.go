@@ -16,12 +16,18 @@ import (
 // programPackage is the production binary.
 const programPackage = "github.com/worklist-relay/worklist-relay/cmd/worklist-relay"
 
-// buildProgram builds the production binary as the image has it, into folder.
+// buildGrace is what a build may take to stop.
+const buildGrace = 5 * time.Second
+
+// buildProgram builds the production binary as the image has it, into folder,
+// which is the caller's to remove.
 // That needs the go command, and the module around the working directory.
 func buildProgram(ctx context.Context, folder string) (path string, err error) {
 	path = filepath.Join(folder, "worklist-relay")
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", path, programPackage)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	// What a build leaves that is interrupted goes with the folder.
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOTMPDIR="+folder)
+	build.Cancel, build.WaitDelay = func() error { return build.Process.Signal(os.Interrupt) }, buildGrace
 	if out, err := build.CombinedOutput(); err != nil {
 		first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 		return "", fmt.Errorf("go build: %w: %s", err, first)
