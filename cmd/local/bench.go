@@ -69,6 +69,9 @@ func (b *bench) add(figures ...figure) { b.figures = append(b.figures, figures..
 func (b *bench) run(ctx context.Context, parts []benchPart) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, benchLimit, fmt.Errorf("not done within %v", benchLimit))
 	defer cancel()
+	if err := checkDatabase(ctx, b.postgres); err != nil {
+		return configuration(fmt.Errorf("bench: --database-url: %w", err))
+	}
 	for _, part := range parts {
 		fmt.Fprintf(b.tell, "%s: %s\n", part.name, part.what)
 		if err := part.run(b, ctx); err != nil {

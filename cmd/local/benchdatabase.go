@@ -4,11 +4,18 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/worklist-relay/worklist-relay/store"
+)
+
+const (
+	databaseLimit = 10 * time.Second // a database that is there says so within it
+	dropLimit     = time.Minute      // for a schema, also of a million rows
 )
 
 // ownSchema makes a schema in the PostgreSQL database at text, and returns the
@@ -18,8 +25,8 @@ func ownSchema(ctx context.Context, text string) (own string, drop func() error,
 		return "", func() error { return nil }, nil
 	}
 	u, err := url.Parse(text)
-	if err != nil {
-		return "", nil, fmt.Errorf("the database URL does not parse") // err would quote it, and it may hold a password
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return "", nil, errors.New("the database URL is no postgres://... that can be read") // it is not quoted: it may hold a password
 	}
 	db, err := sql.Open("postgres", text)
 	if err != nil {
@@ -36,9 +43,23 @@ func ownSchema(ctx context.Context, text string) (own string, drop func() error,
 	u.RawQuery = query.Encode()
 	return u.String(), func() error {
 		defer db.Close()
-		_, err := db.Exec("DROP SCHEMA " + name + " CASCADE")
+		ctx, cancel := context.WithTimeout(context.Background(), dropLimit)
+		defer cancel()
+		_, err := db.ExecContext(ctx, "DROP SCHEMA "+name+" CASCADE")
 		return err
 	}, nil
+}
+
+// checkDatabase makes a schema in the database at url and drops it again: that it
+// cannot be measured is to be known before anything else is.
+func checkDatabase(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, databaseLimit)
+	defer cancel()
+	_, drop, err := ownSchema(ctx, url)
+	if err == nil {
+		err = drop()
+	}
+	return err
 }
 
 // openBare opens the database at url, with a table for [benchScene.bareWrites],
