@@ -141,18 +141,9 @@ func (p *proxy) held(l *link, fromClient bool, b []byte) <-chan struct{} {
 }
 
 // answerTo holds the answer to the first request that holds marker.
-func answerTo(marker string) rule { return answerToSecond(marker, marker) }
-
-// answerToSecond holds the answer to the first request with second that comes
-// with or after one with first, on the same connection.
-func answerToSecond(first, second string) rule {
+func answerTo(marker string) rule {
 	return func(l *link, _ map[*link]bool, fromClient bool, b []byte) {
-		if fromClient && bytes.Contains(b, []byte(first)) {
-			l.seen++
-		}
-		if fromClient && l.seen > 0 && bytes.Contains(b, []byte(second)) {
-			l.holdServer = true
-		}
+		l.holdServer = l.holdServer || fromClient && bytes.Contains(b, []byte(marker))
 	}
 }
 

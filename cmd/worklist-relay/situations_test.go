@@ -84,7 +84,7 @@ var killedSituations = []situation{
 	{"62_killed_after_the_record_before_settling", func(t *testing.T, s *scene) {
 		at := s.toDatabase
 		if at != nil {
-			at.holdBy(answerToSecond("INSERT INTO attempts", "COMMIT"))
+			at.holdBy(answerTo("INSERT INTO attempts"))
 		} else {
 			at = s.toBroker
 			s.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: time.Second})
