@@ -52,6 +52,18 @@ func TestBenchWithoutProgram(t *testing.T) {
 	}
 }
 
+func TestFirstFault(t *testing.T) {
+	for output, want := range map[string]string{
+		"":                                    "",
+		"go.mod file not found\n":             "go.mod file not found",
+		"# example.org/x\n\nlink: no space\n": "link: no space",
+	} {
+		if got := firstFault(output); got != want {
+			t.Errorf("%q: %q, want %q", output, got, want)
+		}
+	}
+}
+
 // A build that is interrupted leaves nothing but in the folder that it was given.
 func TestBuildProgramInterrupted(t *testing.T) {
 	temporary := t.TempDir()

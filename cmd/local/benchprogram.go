@@ -29,10 +29,19 @@ func buildProgram(ctx context.Context, folder string) (path string, err error) {
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOTMPDIR="+folder)
 	build.Cancel, build.WaitDelay = func() error { return build.Process.Signal(os.Interrupt) }, buildGrace
 	if out, err := build.CombinedOutput(); err != nil {
-		first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-		return "", fmt.Errorf("go build: %w: %s", err, first)
+		return "", fmt.Errorf("go build: %w: %s", err, firstFault(string(out)))
 	}
 	return path, nil
+}
+
+// firstFault is the first line of what go build wrote that is not the name of a package.
+func firstFault(output string) string {
+	for line := range strings.Lines(output) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			return line
+		}
+	}
+	return ""
 }
 
 // findProgram is the binary that the caller names, or one that is built into
