@@ -170,11 +170,11 @@ func (s *session) away(ctx context.Context) bool {
 // held back no longer, or for keepSession; then what waits is to be postponed.
 func (s *session) keep(ctx context.Context) bool {
 	c := s.consumer
+	until := c.now().Add(c.keepSession())
 	s.log.Info("session kept until its gateway is back", "gateway", s.gateway.name)
 	s.yieldSlot()
 	held := holdLock(ctx, s, s.log)
 	defer held.release()
-	until := c.now().Add(c.keepSession())
 	away := true
 	for away && c.now().Before(until) && held.working.Err() == nil {
 		c.turned()
