@@ -170,6 +170,9 @@ func (c *Consumer) accept(ctx context.Context, client *azservicebus.Client, all 
 		return nil, nil
 	}
 	receiver, err := client.AcceptNextSessionForQueue(deadline, c.Queue, nil)
+	if receiver != nil && deadline.Err() == context.Canceled {
+		all.endAccept() // this one keeps its slot after all: another is to give its own
+	}
 	var failure *azservicebus.Error
 	switch {
 	case err == nil, errors.As(err, &failure) && failure.Code == azservicebus.CodeTimeout:

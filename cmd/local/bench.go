@@ -35,7 +35,7 @@ type benchPart struct {
 	run  func(*bench, context.Context) error
 }
 
-// benchParts are in the order of the table.
+// benchParts are in the order in which they are measured.
 var benchParts = []benchPart{
 	{"makespan", "50 gateways that take their time, against a bare loop (1 to 3)", (*bench).benchMakespan},
 	{"rate", "actions that nothing waits for: rate and CPU, against their parts (4 to 6, 11)", (*bench).benchRate},
@@ -78,7 +78,6 @@ func (b *bench) run(ctx context.Context, parts []benchPart) error {
 			return fmt.Errorf("bench: %s: %w", part.name, err)
 		}
 	}
-	slices.SortStableFunc(b.figures, func(f, g figure) int { return f.number() - g.number() })
 	return nil
 }
 
@@ -97,10 +96,13 @@ func benchCommand() *cobra.Command {
 		Long: "Measure what the service costs on this machine, beside what nobody can do without:\n" +
 			"bare exchanges with the gateways, bare receives and completions, bare commits. Both are\n" +
 			"taken in one run, since machines differ; so the RATIO is what to compare, on a machine\n" +
-			"that has nothing else to do. A goal that is missed is no error.\n\n" +
+			"that has nothing else to do. A goal that is missed is no error. Where bench fails or is\n" +
+			"interrupted, what it had measured by then is printed all the same.\n\n" +
+			"LIMIT is what the figure is held against, in the figure's unit; RATIO is of the two, or,\n" +
+			"for measure 7, the difference. GOAL is for the ratio, or without a limit for the figure.\n\n" +
 			"Everything runs on loopback. SQLite files are made in the temporary folder, whose disk\n" +
 			"counts, and PostgreSQL is measured too where --database-url names it, in schemas of its\n" +
-			"own that are dropped at the end.\n\n" +
+			"own that are dropped at the end; its CPU is counted if it runs on this machine.\n\n" +
 			"Parts:\n" + partsHelp(),
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -112,16 +114,22 @@ func benchCommand() *cobra.Command {
 			if f.quick {
 				b.share = quickShare
 			}
-			if err := b.run(cmd.Context(), parts); err != nil {
-				if cmd.Context().Err() != nil {
-					return errors.New("interrupted")
-				}
+			err = b.run(cmd.Context(), parts)
+			if cmd.Context().Err() != nil {
+				err = errors.New("interrupted")
+			}
+			if err != nil && len(b.figures) == 0 {
 				return err
 			}
+			inOrder(b.figures)
+			printing := printFigures
 			if f.json {
-				return printFiguresJSON(cmd.OutOrStdout(), machine(), b.figures)
+				printing = printFiguresJSON
 			}
-			return printFigures(cmd.OutOrStdout(), machine(), b.figures)
+			if failed := printing(cmd.OutOrStdout(), machine(), b.figures); err == nil {
+				err = failed
+			}
+			return err
 		},
 	}
 	flags := cmd.Flags()

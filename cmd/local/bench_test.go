@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +24,10 @@ func TestBench(t *testing.T) {
 	seen := map[string]bool{}
 	for _, f := range b.figures {
 		number, _, _ := strings.Cut(strings.TrimSpace(f.Measure), " ")
-		seen[number] = true
+		if seen[f.Measure] {
+			t.Errorf("two figures are called %q", f.Measure)
+		}
+		seen[number], seen[f.Measure] = true, true
 		if f.How == "" || f.Value == 0 && f.Goal != "" && f.Goal != "<= 0" {
 			t.Errorf("not measured, or without how: %+v", f)
 		}
@@ -48,6 +52,31 @@ func TestBench(t *testing.T) {
 		if !strings.Contains(table.String(), f.Measure) {
 			t.Errorf("%s is not in the table:\n%s", f.Measure, &table)
 		}
+	}
+}
+
+// The table is in the order of its numbers, and tells the databases apart.
+func TestFiguresInOrder(t *testing.T) {
+	var figures []figure
+	for _, measure := range []string{"2 b", "10 d", "6 c, SQLite", "6   part of c, SQLite", "1 a", "6 c, PostgreSQL", "1 aa"} {
+		how := "how"
+		if measure == "2 b" {
+			how = "otherwise"
+		}
+		figures = append(figures, reported(measure, 1, "s", how))
+	}
+	inOrder(figures)
+	var got []string
+	for _, f := range figures {
+		got = append(got, f.Measure)
+	}
+	want := []string{"1 a", "1 aa", "2 b", "6 c, SQLite", "6   part of c, SQLite", "6 c, PostgreSQL", "10 d"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	var table bytes.Buffer
+	if err := printFigures(&table, "m", figures); err != nil || strings.Count(table.String(), "how") != 1 {
+		t.Errorf("how is told more often than once, or not at all: %v\n%s", err, &table)
 	}
 }
 

@@ -49,7 +49,7 @@ func (b *bench) benchProcess(ctx context.Context) error {
 			return err
 		}
 		b.add(reported("8 resident without gateways, "+database.name, float64(kib)/1024, "MiB",
-			"worklist-relay run on an empty session queue, with HTTP_ADDR: most of VmRSS once it receives and no longer grows").atMost(40))
+			"worklist-relay run on an empty session queue, with HTTP_ADDR: the most that VmRSS is from its start until it has not grown for 2 s").atMost(40))
 	}
 	return nil
 }

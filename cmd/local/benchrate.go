@@ -69,59 +69,55 @@ func (b *benchScene) forward(ctx context.Context, n int) (cost, error) {
 	})
 }
 
-// benchRate is measures 4 to 6, and 11.
+// shareOfStore is measure 11. Of SQLite, which runs in this process, it is only told.
+func shareOfStore(database benchDatabase, ours, alone float64) figure {
+	f := reported("11 rate against its SQL alone, "+database.name, ours, "actions/s",
+		"the run of 4 or 5, against the same statements of as many actions, as many at once, with nothing around them").against(alone)
+	if database.url == "" {
+		return f
+	}
+	return f.atLeast(0.6)
+}
+
+// benchRate is measures 4 to 6.
 func (b *bench) benchRate(ctx context.Context) error {
 	n := b.scaled(20_000 / rateGateways)
+	all := n * rateGateways
 	for i, database := range b.databases() {
 		ours, bare, err := actions(ctx, database.url, true, n)
 		if err != nil {
 			return err
 		}
-		alone, err := storeAlone(ctx, database.url, rateGateways, n*rateGateways)
+		alone, err := storeAlone(ctx, database.url, rateGateways, all)
 		if err != nil {
 			return err
 		}
-		b.add(rates(4+i, database, n*rateGateways, ours, alone, bare)...)
-		b.add(cpus(database, n*rateGateways, ours, alone, bare)...)
-		if i == 0 {
-			b.add(
-				reported("4   broker alone", rate(n*rateGateways, bare.broker.took), "messages/s", "received and deleted, as many at a time as the SDK takes: what the in-process broker can do"),
-				reported("4   relay alone", rate(n*rateGateways, bare.exchange.took), "exchanges/s", "the bare exchanges of 6: what the in-process relay and gateways can do"),
-			)
+		number := 4 + i
+		part := func(name string, value float64, unit, how string) figure {
+			return reported("6   "+name+", "+database.name, value, unit, how)
+		}
+		const partOf6 = "CPU of each part of 6 by itself, and of the SQL that the consumer has for an action; the server's share is what PostgreSQL's processes used in the run of 5"
+		how := fmt.Sprintf("%d actions, %d gateways that answer at once, session queue, %s: from the consumer's start to the last settlement, "+
+			"against sessions that only receive and complete", all, rateGateways, database.name)
+		b.add(
+			reported(fmt.Sprintf("%d rate, %s", number, database.name), rate(all, ours.took), "actions/s", how).against(rate(all, bare.drain.took)),
+			shareOfStore(database, rate(all, ours.took), rate(all, alone.took)),
+			reported("6 CPU, "+database.name, micros(ours.allCPU(), all), "us/action",
+				"the runs of 4 and 5: user and system time of this process, and of every PostgreSQL process, against those of receive and complete, "+
+					"bare exchanges, and three bare commits for each action (insert, update, update; prepared, nothing read) added up; RATIO is limit by figure").
+				limitBy(micros(bare.sum().allCPU(), all)).atLeast(0.75),
+			part("receive and complete", micros(bare.drain.allCPU(), all), "us/action", partOf6),
+			part("exchange", micros(bare.exchange.allCPU(), all), "us/action", partOf6),
+			part("three commits", micros(bare.write.allCPU(), all), "us/action", partOf6),
+			part("our three commits", micros(alone.allCPU(), all), "us/action", partOf6),
+			part("allocated", float64(ours.allocs)/float64(all), "allocs/action", "objects that this process allocated in the runs of 4 and 5, broker, relay and gateways included"),
+			part("broker alone", rate(all, bare.broker.took), "messages/s", "received and deleted, as many at a time as the SDK takes: what the in-process broker can do"),
+			part("relay alone", rate(all, bare.exchange.took), "exchanges/s", "the bare exchanges of 6: the in-process relay and gateways are no bottleneck"),
+			part("three commits alone", rate(all, bare.write.took), "actions/s", "the bare commits of 6"),
+		)
+		if database.url != "" {
+			b.add(part("the server's share of ours", micros(ours.database, all), "us/action", partOf6))
 		}
 	}
 	return nil
-}
-
-// rates are of n actions.
-func rates(number int, database benchDatabase, n int, ours, alone cost, bare parts) []figure {
-	how := fmt.Sprintf("%d actions, %d gateways that answer at once, session queue, %s: from the consumer's start to the last settlement, "+
-		"against sessions that only receive and complete", n, rateGateways, database.name)
-	share := reported("11 rate, "+database.name, rate(n, ours.took), "actions/s",
-		"the run of 4 or 5, against the store's own claim, mark and record of as many actions, as many at once, with nothing around them").against(rate(n, alone.took))
-	if database.url != "" { // SQLite runs in this process
-		share = share.atLeast(0.6)
-	}
-	return []figure{
-		reported(fmt.Sprintf("%d rate, %s", number, database.name), rate(n, ours.took), "actions/s", how).against(rate(n, bare.drain.took)),
-		reported(fmt.Sprintf("%d   three bare commits alone", number), rate(n, bare.write.took), "actions/s", "the bare commits of 6"),
-		share,
-	}
-}
-
-// cpus are of n actions.
-func cpus(database benchDatabase, n int, ours, alone cost, bare parts) []figure {
-	const ofParts = "what the figure and the limit of 6 consist of; our SQL is measured as in 11"
-	return []figure{
-		reported("6 CPU, "+database.name, micros(ours.allCPU(), n), "us/action",
-			"the runs of 4 and 5: user and system time of this process, and of every PostgreSQL process, against those of receive and complete, "+
-				"bare exchanges, and three bare commits for each action (insert, update, update; prepared, nothing read) added up; RATIO is limit by figure").
-			limitBy(micros(bare.sum().allCPU(), n)).atLeast(0.75),
-		reported("6   receive and complete", micros(bare.drain.allCPU(), n), "us/action", ofParts),
-		reported("6   exchange", micros(bare.exchange.allCPU(), n), "us/action", ofParts),
-		reported("6   three bare commits", micros(bare.write.allCPU(), n), "us/action", ofParts),
-		reported("6   our SQL alone", micros(alone.allCPU(), n), "us/action", ofParts),
-		reported("6   of ours, PostgreSQL's", micros(ours.database, n), "us/action", ofParts),
-		reported("6   allocations", float64(ours.allocs)/float64(n), "allocs/action", ofParts),
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -22,11 +23,17 @@ type figure struct {
 	How     string  `json:"how"`
 }
 
-// number is the one that the measure's name begins with.
+// number is the number of the measure.
 func (f figure) number() int {
 	digits, _, _ := strings.Cut(f.Measure, " ")
-	n, _ := strconv.Atoi(digits) // every name begins with one
+	n, _ := strconv.Atoi(digits) // every measure has one
 	return n
+}
+
+// inOrder puts figures into the order of their numbers. Those of one number stay
+// as they were taken.
+func inOrder(figures []figure) {
+	slices.SortStableFunc(figures, func(a, b figure) int { return a.number() - b.number() })
 }
 
 // reported is a figure that is held against nothing.
@@ -96,7 +103,8 @@ func orEmpty(v float64) string {
 	return number(v)
 }
 
-// printFigures writes the table, and below it how each figure was taken.
+// printFigures writes the table, and below it how each figure was taken: what is
+// true of several, once.
 func printFigures(w io.Writer, machine string, figures []figure) error {
 	fmt.Fprintln(w, machine)
 	fmt.Fprintln(w)
@@ -116,28 +124,11 @@ func printFigures(w io.Writer, machine string, figures []figure) error {
 	told := map[string]bool{}
 	for _, f := range figures {
 		if !told[f.How] {
-			told[f.How] = true
-			fmt.Fprintf(w, "%s\n%s\n", f.Measure, indented(f.How))
+			fmt.Fprintf(w, "%s\n    %s\n", f.Measure, f.How)
 		}
+		told[f.How] = true
 	}
 	return nil
-}
-
-// indented is text in lines that fit a terminal of 100.
-func indented(text string) string {
-	var lines strings.Builder
-	width := 0
-	for word := range strings.FieldsSeq(text) {
-		if width += 1 + len(word); width > 96 || lines.Len() == 0 {
-			if lines.Len() > 0 {
-				lines.WriteByte('\n')
-			}
-			lines.WriteString("   ")
-			width = 3 + 1 + len(word)
-		}
-		lines.WriteString(" " + word)
-	}
-	return lines.String()
 }
 
 // printFiguresJSON writes one object.
