@@ -130,7 +130,7 @@ func (d *delivery) try(ctx context.Context, claim store.Claim) (outcome, relay.T
 	}
 	t := d.trial(claim)
 	connected := d.connecting()
-	connection, err := c.Relay.ConnectFor(ctx, route.hybridConnection, route.tokens, d.in.action)
+	connection, err := c.Relay.Connect(ctx, route.hybridConnection, route.tokens)
 	connected(connection, err)
 	if ctx.Err() != nil {
 		if err == nil {

@@ -54,7 +54,7 @@ type Client struct {
 	// may be unable to serve anybody else.
 	IdleTimeout time.Duration
 	// WatchTime is how long after its first ack a new connection is watched before it is written to again, so that a Close on
-	// its way is seen first; 0 means 250 ms, less than 0 not at all. A create waits for a quarter of it only.
+	// its way is seen first; 0 means 250 ms, less than 0 not at all.
 	WatchTime time.Duration
 	// AllowHosts names hosts besides those below servicebus.windows.net that may be dialled: an exact host, or "*.suffix". Ports
 	// do not count.
@@ -90,13 +90,6 @@ type line struct {
 // The error is always an [*Error] with Sent == SentNo. If ctx ended it wraps ctx's error, and Phase says where; empty while waiting.
 // A token that the relay refuses is dropped, and the dial repeated once with a fresh one.
 func (c *Client) Connect(ctx context.Context, hc HybridConnection, tokens TokenSource) (*Conn, error) {
-	return c.ConnectFor(ctx, hc, tokens, Action{})
-}
-
-// ConnectFor is Connect for an action that is known already. A Close may cross the frame of the action that follows a connection's
-// first ack, which is what the connection is watched for; but a create is then sent once more without harm, and need not be kept waiting
-// for a Close that is as late as that. The zero Action is any.
-func (c *Client) ConnectFor(ctx context.Context, hc HybridConnection, tokens TokenSource, a Action) (*Conn, error) {
 	if err := c.Allowed(hc.Namespace); err != nil {
 		return nil, &Error{Phase: PhaseEndpoint, Sent: SentNo, HybridConnection: hc, Detail: err.Error(), Err: err}
 	}
@@ -109,7 +102,7 @@ func (c *Client) ConnectFor(ctx context.Context, hc HybridConnection, tokens Tok
 	if err := conn.line.take(ctx); err != nil {
 		return nil, failed(ctx, hc, "", "", err)
 	}
-	if conn.sock = conn.line.ready(ctx, tokens, c.watchTime(a)); conn.sock != nil {
+	if conn.sock = conn.line.ready(ctx, tokens); conn.sock != nil {
 		conn.timings.Reused = true
 		if ctx.Err() == nil {
 			return conn, nil
@@ -182,18 +175,9 @@ func (l *line) take(ctx context.Context) error {
 
 func (l *line) give() { l.turn <- struct{}{} }
 
-// watchTime is how long after its first ack a connection must have stayed open for a to be written to it.
-func (c *Client) watchTime(a Action) time.Duration {
-	watch := max(0, or(c.WatchTime, 250*time.Millisecond))
-	if a.repeatable() {
-		return watch / 4
-	}
-	return watch
-}
-
-// ready takes the line's socket if it is one of this source's and still open watch after its first ack; nil if there is none. A socket
+// ready takes the line's socket if it is one of this source's and still open after the rest of its watch; nil if there is none. A socket
 // that cannot be taken is gone when ready returns, so that a gateway never sees two of them. The caller has the turn.
-func (l *line) ready(ctx context.Context, tokens TokenSource, watch time.Duration) *socket {
+func (l *line) ready(ctx context.Context, tokens TokenSource) *socket {
 	s := l.sock.Load()
 	if s == nil {
 		return nil
@@ -201,7 +185,7 @@ func (l *line) ready(ctx context.Context, tokens TokenSource, watch time.Duratio
 	if s.tokens != tokens {
 		s.shut(websocket.CloseNormalClosure, errSpent)
 	}
-	if s.hold() && s.watch(ctx, watch) {
+	if s.hold() && s.watch(ctx) {
 		return s
 	}
 	<-s.gone

@@ -98,7 +98,6 @@ func (c *Conn) once(ctx context.Context, a Action) (ack Ack, err *Error, again b
 		return Ack{}, c.unwritten(nil), true
 	}
 	begun, limit := time.Now(), or(c.client.AckTimeout, 35*time.Second)
-	watched := c.timings.Reused && begun.Before(c.sock.acked.Add(c.client.watchTime(Action{})))
 	if err := c.sock.write(a.body(), limit); err != nil {
 		c.timings.Ack = time.Since(begun)
 		c.sock.settle()
@@ -111,15 +110,15 @@ func (c *Conn) once(ctx context.Context, a Action) (ack Ack, err *Error, again b
 		return Ack{}, err, false
 	}
 	if payload == nil {
-		return c.broken(a, watched)
+		return c.broken(a)
 	}
 	ack, bad := decodeAck(payload, a)
 	if bad != nil {
 		c.sock.shut(websocket.CloseNormalClosure, errSpent)
 		return Ack{}, c.fault(PhaseAckInvalid, SentMaybe, true, 0, bad.Error()), false
 	}
-	if c.sock.acked.IsZero() {
-		c.sock.acked = time.Now()
+	if c.sock.seasoned.IsZero() {
+		c.sock.seasoned = time.Now().Add(max(0, or(c.client.WatchTime, 250*time.Millisecond)))
 	}
 	return ack, nil, false
 }
@@ -168,11 +167,9 @@ func (c *Conn) unwritten(err error) *Error {
 	return e
 }
 
-// broken is the error of a connection that ended before the ack to a. A create that was written while the connection was still watched may
-// have crossed an end of any kind, as a gateway gives it to what it serves once: that is no evidence that it took the create.
-func (c *Conn) broken(a Action, watched bool) (Ack, *Error, bool) {
+// broken is the error of a connection that ended before the ack to a.
+func (c *Conn) broken(a Action) (Ack, *Error, bool) {
 	cause, begun := c.sock.why()
-	crossed := watched && !begun && a.creates()
 	var closed *websocket.CloseError
 	switch {
 	case errors.Is(cause, websocket.ErrReadLimit):
@@ -180,14 +177,14 @@ func (c *Conn) broken(a Action, watched bool) (Ack, *Error, bool) {
 	case errors.Is(cause, ErrClosed):
 		return Ack{}, c.left(ErrClosed), false
 	case !errors.As(cause, &closed):
-		err := c.fault(PhaseAckLost, SentMaybe, crossed, websocket.CloseAbnormalClosure, "connection broke: "+cause.Error())
+		err := c.fault(PhaseAckLost, SentMaybe, false, websocket.CloseAbnormalClosure, "connection broke: "+cause.Error())
 		err.Err = cause
 		return Ack{}, err, a.repeatable() && !begun
 	case closed.Code == websocket.CloseMessageTooBig:
 		return Ack{}, c.tooBig(), false
 	}
 	c.dropToken(closed.Code)
-	err := c.fault(PhaseAckLost, SentMaybe, crossed, closed.Code, closing(closed.Code)+" before an ack")
+	err := c.fault(PhaseAckLost, SentMaybe, false, closed.Code, closing(closed.Code)+" before an ack")
 	if closed.Code == websocket.CloseNormalClosure || closed.Code == websocket.CloseNoStatusReceived {
 		err.Answered = true
 		// On a connection that was open before, the Close may have crossed the frame.
@@ -235,7 +232,7 @@ func (c *Conn) Release() {
 	if c.released.Swap(true) {
 		return
 	}
-	if idle := or(c.client.IdleTimeout, 5*time.Second); idle > 0 && !c.sock.acked.IsZero() {
+	if idle := or(c.client.IdleTimeout, 5*time.Second); idle > 0 && !c.sock.seasoned.IsZero() {
 		c.sock.rest(idle)
 	} else {
 		c.sock.shut(websocket.CloseNormalClosure, errSpent)

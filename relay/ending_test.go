@@ -43,21 +43,6 @@ func TestContextEnds(t *testing.T) {
 			t.Errorf("got %+v: %v", verdictOf(e), e)
 		}
 	})
-	t.Run("while watching, with a create at hand", func(t *testing.T) {
-		s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent})
-		s.client.WatchTime = 2 * time.Second
-		s.must(t, create(1))
-		// It waits for less than the watch, which an update waits for in full.
-		ctx, cancel := context.WithTimeout(t.Context(), s.client.WatchTime-100*time.Millisecond)
-		defer cancel()
-		if _, _, err := s.send(ctx, create(2)); err != nil {
-			t.Error(err)
-		}
-		_, _, err := s.send(ctx, update(1, "IN PROGRESS"))
-		if e := asError(t, err); e.Phase != "" || !errors.Is(e, context.DeadlineExceeded) {
-			t.Errorf("got %+v: %v", verdictOf(e), e)
-		}
-	})
 	t.Run("before the frame", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		conn, err := s.client.Connect(ctx, s.hc, s.tokens)

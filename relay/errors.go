@@ -54,8 +54,7 @@ type Error struct {
 	// Sent is SentNo for everything that happens before a complete frame is written.
 	Sent Sent
 	// Answered reports that the gateway answered every copy of the action that was written: a reply of whatever content, or a
-	// clean close without one, or an end of the connection within [Client.WatchTime] after its first ack. An attempt that may have
-	// arrived and was not answered is evidence for a later "exists".
+	// clean close without one. An attempt that may have arrived and was not answered is evidence for a later "exists".
 	Answered bool
 	// Code is an HTTP status in the phases up to PhaseRejected, a websocket close code (RFC 6455 section 7.4) after them, 0 for none.
 	Code int

@@ -120,7 +120,6 @@ func reusedEnds(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent})
-			s.client.WatchTime = -1 // the watch is over
 			s.must(t, create(1))
 			s.gateway.Script(test.script...)
 			ack, _, err := s.send(t.Context(), test.action)
@@ -142,7 +141,6 @@ func reusedEnds(t *testing.T) {
 	}
 	t.Run("create, and nobody listens any more", func(t *testing.T) {
 		s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent})
-		s.client.WatchTime = -1
 		s.must(t, create(1))
 		s.gateway.Script(drop)
 		s.relay.Refuse(path, 1, 404, "")
@@ -174,29 +172,12 @@ func existsWithEvidence(t *testing.T) {
 		relaytest.ReleaseCurrent: "exists", relaytest.ReleaseDuplicate: "duplicate", relaytest.ReleaseFirst: "error",
 	} {
 		s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent, Release: release})
-		s.client.WatchTime = -1 // the watch is over
 		s.must(t, create(1))
 		s.gateway.Script(relaytest.Reply{Apply: true, Drop: true})
 		if ack, _ := s.must(t, create(2)); ack.Kind != relay.AckExists || ack.Status != status || !ack.Unanswered {
 			t.Errorf("release %d: got %+v", release, ack)
 		}
 		wantWrites(t, s, 1, 1)
-	}
-}
-
-// A create does not wait for the whole watch. Where the connection breaks in what is left of it, the gateway may have given it up before it
-// read the create, so an item under the same accession number may be another participant's.
-func existsAfterABreakWithinTheWatch(t *testing.T) {
-	s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent})
-	s.client.WatchTime = 2 * time.Second
-	s.must(t, create(1))
-	frame := bytes.Replace(frameOf(1), []byte(actionID(1)), []byte(actionID(2)), 1)
-	s.gateway.Script(relaytest.Reply{Drop: true})
-	if ack, _ := s.must(t, relay.NewAction(frame, actionID(2), createItem, accession(1))); ack.Kind != relay.AckExists || ack.Unanswered {
-		t.Errorf("got %+v", ack)
-	}
-	if dials := s.relay.Stats(path).Dials; dials != 2 {
-		t.Errorf("dialled %d times, want 2", dials)
 	}
 }
 

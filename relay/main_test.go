@@ -84,7 +84,7 @@ func at(server *relaytest.Server) relay.HybridConnection {
 
 // send is one turn: connect, exchange, release.
 func (s *site) send(ctx context.Context, a relay.Action) (relay.Ack, relay.Timings, error) {
-	conn, err := s.client.ConnectFor(ctx, s.hc, s.tokens, a)
+	conn, err := s.client.Connect(ctx, s.hc, s.tokens)
 	if err != nil {
 		return relay.Ack{}, relay.Timings{}, err
 	}

@@ -56,7 +56,6 @@ func TestSituations(t *testing.T) {
 		{"42_exists_in_every_spelling", acked(exists...)},
 		{"42_exists_with_evidence", existsWithEvidence},
 		{"43_exists_without_evidence", existsWithoutEvidence},
-		{"43_exists_after_a_break_within_the_watch", existsAfterABreakWithinTheWatch},
 		{"44_error_of_a_permanent_kind", acked(permanent...)},
 		{"45_error_of_a_transient_kind", acked(transient...)},
 		{"46_error_of_unknown_text", acked(unknown...)},

@@ -32,8 +32,8 @@ type socket struct {
 	idle   *time.Timer   // runs while nobody holds the socket
 	ping   *time.Timer   // runs from ping to ping
 
-	// acked is when the first ack came; zero before that. It belongs to whoever holds the turn.
-	acked time.Time
+	// seasoned is when the watch after the first ack is over; zero before that ack. It belongs to whoever holds the turn.
+	seasoned time.Time
 
 	mu    sync.Mutex  // guards what follows
 	cause error       // why it ended; nil while it is open
@@ -140,10 +140,9 @@ func (s *socket) hold() bool {
 	return s.held
 }
 
-// watch waits until d has passed since the first ack, or ctx ends, and reports whether the socket is still open. The reader goes on all
-// the while.
-func (s *socket) watch(ctx context.Context, d time.Duration) bool {
-	if left := time.Until(s.acked.Add(d)); left > 0 {
+// watch waits until the socket is seasoned, or ctx ends, and reports whether it is still open. The reader goes on all the while.
+func (s *socket) watch(ctx context.Context) bool {
+	if left := time.Until(s.seasoned); left > 0 {
 		timer := time.NewTimer(left)
 		defer timer.Stop()
 		select {
