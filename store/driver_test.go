@@ -100,28 +100,16 @@ func (c drivenConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return drivenConn{conn.(asked), c.driven}, nil
-}
-
-// asked is what the store asks of its drivers' connections.
-type asked interface {
-	driver.Conn
-	driver.ConnBeginTx
-	driver.ConnPrepareContext
-	driver.ExecerContext
-	driver.Pinger
-	driver.QueryerContext
-	driver.SessionResetter
-	driver.Validator
+	return drivenConn{conn.(driverConn), c.driven}, nil
 }
 
 type drivenConn struct {
-	asked
+	driverConn
 	*driven
 }
 
 func (c drivenConn) CheckNamedValue(v *driver.NamedValue) error {
-	if checks, ok := c.asked.(driver.NamedValueChecker); ok {
+	if checks, ok := c.driverConn.(driver.NamedValueChecker); ok {
 		return checks.CheckNamedValue(v)
 	}
 	return driver.ErrSkip
@@ -132,14 +120,14 @@ func (c drivenConn) ExecContext(ctx context.Context, query string, args []driver
 	if c.after != nil {
 		defer c.after()
 	}
-	return c.asked.ExecContext(ctx, query, args)
+	return c.driverConn.ExecContext(ctx, query, args)
 }
 
 func (c drivenConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	c.statement(args)
 	c.begun(1)
 	defer c.begun(-1)
-	return c.asked.QueryContext(ctx, query, args)
+	return c.driverConn.QueryContext(ctx, query, args)
 }
 
 // PrepareContext would hide what its statements are asked.
@@ -148,7 +136,7 @@ func (c drivenConn) PrepareContext(context.Context, string) (driver.Stmt, error)
 }
 
 func (c drivenConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	tx, err := c.asked.BeginTx(ctx, opts)
+	tx, err := c.driverConn.BeginTx(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
