@@ -164,6 +164,7 @@ func (all *sessions) endAccept() {
 func (c *Consumer) accept(ctx context.Context, client *azservicebus.Client, all *sessions, wait time.Duration) (*azservicebus.SessionReceiver, error) {
 	deadline, cancel := context.WithTimeout(ctx, min(wait, c.watchdog()/4))
 	defer cancel()
+	wasAway := !c.receiving.Load() // before this accept: several may hear nothing at the same time
 	done, free := all.beginAccept(deadline, cancel)
 	defer done()
 	if !free {
@@ -182,22 +183,22 @@ func (c *Consumer) accept(ctx context.Context, client *azservicebus.Client, all 
 		return nil, ctx.Err()
 	case deadline.Err() != nil:
 		// The broker's own "none" may be a little late.
-		return nil, c.listenToDead(ctx, client)
+		return nil, c.listenToDead(ctx, client, wasAway)
 	}
 	return nil, err
 }
 
 // listenToDead asks the dead-letter queue for a sign of life: it knows no
-// sessions, so it can be asked without one.
-func (c *Consumer) listenToDead(ctx context.Context, client *azservicebus.Client) error {
+// sessions, so it can be asked without one. No answer ends the client where the
+// broker was away already, and else once that is longer than the watchdog bears.
+func (c *Consumer) listenToDead(ctx context.Context, client *azservicebus.Client, wasAway bool) error {
 	receiver, err := client.NewReceiverForQueue(c.Queue, &azservicebus.ReceiverOptions{SubQueue: azservicebus.SubQueueDeadLetter})
 	if err != nil {
 		return err
 	}
 	defer closeQuietly(receiver.Close)
 	if _, err := peek(ctx, receiver); err != nil {
-		known := !c.receiving.Load()
-		if c.brokerAway(err); known {
+		if c.brokerAway(err); wasAway {
 			return fmt.Errorf("accept a session: %w", err)
 		}
 		return c.silence()
