@@ -198,7 +198,8 @@ func (c *Consumer) listenToDead(ctx context.Context, client *azservicebus.Client
 	}
 	defer closeQuietly(receiver.Close)
 	if _, err := peek(ctx, receiver); err != nil {
-		if c.brokerAway(err); wasAway {
+		stillAway := wasAway && !c.receiving.Load() // another may have heard it meanwhile
+		if c.brokerAway(err); stillAway {
 			return fmt.Errorf("accept a session: %w", err)
 		}
 		return c.silence()
