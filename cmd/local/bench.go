@@ -72,6 +72,9 @@ func (b *bench) run(ctx context.Context, parts []benchPart) error {
 	if err := checkDatabase(ctx, b.postgres); err != nil {
 		return configuration(fmt.Errorf("bench: --database-url: %w", err))
 	}
+	if err := checkProgram(b.program); err != nil {
+		return configuration(fmt.Errorf("bench: --worklist-relay: %w", err))
+	}
 	for _, part := range parts {
 		fmt.Fprintf(b.tell, "%s: %s\n", part.name, part.what)
 		if err := part.run(b, ctx); err != nil {

@@ -14,7 +14,8 @@ import (
 )
 
 // benchProcess is measure 9, and of measure 8 what the process is without
-// gateways. Both are of the production binary, and without one are left out.
+// gateways. Both are of the production binary, and where it cannot be built are
+// left out.
 func (b *bench) benchProcess(ctx context.Context) error {
 	folder, err := os.MkdirTemp("", "worklist-relay-bench-")
 	if err != nil {

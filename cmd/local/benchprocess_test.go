@@ -32,7 +32,7 @@ func TestStatusKiB(t *testing.T) {
 	}
 }
 
-// Without a binary the parts that need one are left out, and one line says why.
+// A binary that is named and not there is told before anything is measured.
 func TestBenchWithoutProgram(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "worklist-relay")
 	folder := t.TempDir()
@@ -41,14 +41,24 @@ func TestBenchWithoutProgram(t *testing.T) {
 		{folder, folder + " is no program"},
 	} {
 		var out, errs bytes.Buffer
-		code := run(t.Context(), []string{"bench", "--only", "process", "--database-url", "", "--worklist-relay", test.path}, &out, &errs)
-		if code != exitDone || strings.Contains(out.String(), "start to first ack") {
+		code := run(t.Context(), []string{"bench", "--database-url", "", "--worklist-relay", test.path}, &out, &errs)
+		if code != exitConfiguration || out.Len() > 0 {
 			t.Errorf("bench: exit code %d, output:\n%s", code, out.String())
 		}
-		lines := strings.Split(strings.TrimSpace(errs.String()), "\n")
-		if len(lines) != 2 || !strings.HasPrefix(lines[1], "process is left out") || !strings.Contains(lines[1], test.why) {
+		if lines := strings.Count(errs.String(), "\n"); lines != 1 || !strings.Contains(errs.String(), "--worklist-relay: ") || !strings.Contains(errs.String(), test.why) {
 			t.Errorf("standard error:\n%s", errs.String())
 		}
+	}
+}
+
+// Where none can be built, the part that needs one is left out, and one line says why.
+func TestBenchCannotBuild(t *testing.T) {
+	t.Setenv("PATH", t.TempDir()) // no go command
+	var out, errs bytes.Buffer
+	code := run(t.Context(), []string{"bench", "--only", "process", "--database-url", ""}, &out, &errs)
+	lines := strings.Split(strings.TrimSpace(errs.String()), "\n")
+	if code != exitDone || len(lines) != 2 || !strings.HasPrefix(lines[1], "process is left out") {
+		t.Errorf("bench: exit code %d, standard error:\n%s", code, errs.String())
 	}
 }
 

@@ -44,21 +44,29 @@ func firstFault(output string) string {
 	return ""
 }
 
+// checkProgram says why the binary that the caller names cannot be started; ""
+// is one that is yet to be built.
+func checkProgram(named string) error {
+	if named == "" {
+		return nil
+	}
+	info, err := os.Stat(named)
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular() || info.Mode()&0o111 == 0:
+		return fmt.Errorf("%s is no program", named)
+	}
+	return nil
+}
+
 // findProgram is the binary that the caller names, or one that is built into
 // folder. An error says why there is none.
 func findProgram(ctx context.Context, named, folder string) (path string, err error) {
 	if named == "" {
 		return buildProgram(ctx, folder)
 	}
-	if path, err = filepath.Abs(named); err != nil {
-		return "", err
-	}
-	if info, err := os.Stat(path); err != nil {
-		return "", err
-	} else if !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
-		return "", fmt.Errorf("%s is no program", named)
-	}
-	return path, nil
+	return filepath.Abs(named)
 }
 
 // process is a program that runs, with nothing in its environment but what it is
