@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"cmp"
 	"context"
 	"database/sql/driver"
 	"sync"
@@ -21,6 +22,7 @@ type driven struct {
 	at           any    // the argument of a statement before which do is called; nil: none
 	do           func() // and may panic
 	asking       int    // queries that have no answer yet
+	refused      error  // the first error of a query; nil: none
 	inside       bool   // a transaction of the one connection is open; for a store with more, one caller at a time
 }
 
@@ -127,7 +129,11 @@ func (c drivenConn) QueryContext(ctx context.Context, query string, args []drive
 	c.statement(args)
 	c.begun(1)
 	defer c.begun(-1)
-	return c.driverConn.QueryContext(ctx, query, args)
+	rows, err := c.driverConn.QueryContext(ctx, query, args)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused = cmp.Or(c.refused, err)
+	return rows, err
 }
 
 // PrepareContext would hide what its statements are asked.

@@ -2,10 +2,13 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,15 +31,19 @@ import (
 // its write was done: it is harmless to make it again. Zero is ready.
 type gathering struct {
 	sharing
-	stays bool // in a statement that is under way a caller stays, for at most gatherLimit and lateAnswer: its write must not be left behind unknown
+	stays bool // in a statement that is under way a caller stays, for at most stayLimit and lateAnswer: its write must not be left behind unknown
 }
 
 // patience is how long a statement under way keeps others waiting.
 const patience = 250 * time.Millisecond
 
-// gatherLimit bounds a statement for several. One that takes longer waits for
-// something that only one of them may need.
+// gatherLimit bounds a statement for several, and how long it waits for a row in
+// another's hands: only one of them may need it.
 const gatherLimit = 2 * time.Second
+
+// stayLimit is gatherLimit where its callers stay. To give up on an answer that is
+// merely late, as of a disk that stalls, would leave behind what nobody knows of.
+const stayLimit = 8 * time.Second
 
 // written is a statement that writes for the one action that $1 names, and the
 // statement that does the same for several.
@@ -69,18 +76,28 @@ func forOne(text string) string { return braces.ReplaceAllString(text, "") }
 // cannot see for a tenth of what it takes a JSON array for, a hundred: so it looks
 // each of so few up in an index, and does not read the table.
 func gathered(columns, text string) string {
-	each := "WITH each AS (SELECT * FROM json_to_recordset($1) AS given (" + columns + ") LIMIT (SELECT " + strconv.Itoa(mostShared) + "))"
+	patient := "set_config('lock_timeout', '" + strconv.FormatInt(gatherLimit.Milliseconds(), 10) + "', TRUE)"
+	each := "WITH each AS (SELECT given.* FROM json_to_recordset($1) AS given (" + columns + "), " + patient +
+		" LIMIT (SELECT " + strconv.Itoa(mostShared) + "))"
 	if rest, has := strings.CutPrefix(text, "WITH "); has {
 		return each + ", " + rest + " RETURNING action_id"
 	}
 	return each + " " + text + " RETURNING actions.action_id"
 }
 
-// given is what forEach is given for a batch.
+var errUnstorable = errors.New("not storable text")
+
+// given is what forEach is given for a batch: in order, so that two processes that
+// write the same rows do not wait for each other. What is no text for PostgreSQL is
+// refused, where JSON would make another text of it, which may be that of another row.
 func given(batch []*sharer) (string, error) {
 	var list bytes.Buffer
-	for i, w := range batch {
+	inOrder := slices.SortedFunc(slices.Values(batch), func(a, b *sharer) int { return cmp.Compare(a.key, b.key) })
+	for i, w := range inOrder {
 		for n, arg := range w.args {
+			if s, is := arg.(string); is && !storable(s) {
+				return "", errUnstorable
+			}
 			value, err := json.Marshal(arg)
 			if err != nil {
 				return "", err
@@ -134,7 +151,11 @@ func (s *Store) gather(ctx context.Context, g *gathering, w written, args ...any
 	if len(batch) == 1 {
 		return single()
 	}
-	if s.putEach(ctx, w, batch, over)[me.key] {
+	limit := gatherLimit
+	if g.stays {
+		limit = stayLimit
+	}
+	if s.putEach(ctx, limit, w, batch, over)[me.key] {
 		return 1, nil
 	}
 	return single()
@@ -153,7 +174,7 @@ func (g *gathering) turn() (over func()) {
 
 // putEach commits the statement of a batch, and when that is over tells the others
 // of it what became of theirs, and returns whose rows it wrote.
-func (s *Store) putEach(ctx context.Context, w written, batch []*sharer, over func()) (wrote map[string]bool) {
+func (s *Store) putEach(ctx context.Context, limit time.Duration, w written, batch []*sharer, over func()) (wrote map[string]bool) {
 	wrote = map[string]bool{}
 	defer func() {
 		over()
@@ -163,7 +184,7 @@ func (s *Store) putEach(ctx context.Context, w written, batch []*sharer, over fu
 	if err != nil {
 		return wrote
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), gatherLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	var ids []string
 	if s.db.SelectContext(ctx, &ids, w.forEach, list) != nil {

@@ -105,7 +105,8 @@ type quiet struct {
 
 	mu     sync.Mutex // guards what follows
 	silent bool
-	lost   int // answers
+	lost   int           // answers
+	held   chan struct{} // answers wait until it is closed; nil: for nothing
 	open   []net.Conn
 }
 
@@ -156,6 +157,15 @@ func (q *quiet) quiet(silent bool) {
 	q.silent = silent
 }
 
+// hold keeps back what the server says until release.
+func (q *quiet) hold() (release func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	held := make(chan struct{})
+	q.held = held
+	return func() { close(held) }
+}
+
 // silenced is how many connections said something while it was quiet.
 func (q *quiet) silenced() int {
 	q.mu.Lock()
@@ -170,11 +180,14 @@ func (q *quiet) answer(client, server net.Conn) {
 	for {
 		n, err := server.Read(buffer)
 		q.mu.Lock()
-		silent := q.silent
+		silent, held := q.silent, q.held
 		if silent {
 			q.lost++
 		}
 		q.mu.Unlock()
+		if held != nil {
+			<-held
+		}
 		if silent {
 			return
 		}

@@ -1,0 +1,146 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"github.com/worklist-relay/worklist-relay/store"
+	"github.com/worklist-relay/worklist-relay/store/storetest"
+)
+
+// claiming claims into claims[i].
+func (f fixture) claiming(claims []store.Claim, i int, d store.Delivery) func() error {
+	return func() (err error) {
+		claims[i], err = f.Claim(context.Background(), d)
+		return err
+	}
+}
+
+// TestGatheredClaimsWithALateAnswer: claims that were made are known to those who
+// made them, also where the answer took longer than others would wait: else every
+// one of them would look like another delivery's until its lease ends.
+func TestGatheredClaimsWithALateAnswer(t *testing.T) {
+	t.Parallel()
+	address, err := url.Parse(storetest.URL(t, "postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := startQuiet(t, address.Host)
+	address.Host = server.listener.Addr().String()
+	f := open(t, address.String())
+	claims := make([]store.Claim, 3)
+	release := server.hold()
+	time.AfterFunc(3*time.Second, release)
+	wantErrors(t, f.together(t, f.claiming(claims, 0, nth(1)), f.claiming(claims, 1, nth(2)), f.claiming(claims, 2, nth(3))), nil, nil, nil)
+	for _, c := range claims {
+		same(t, "verdict", c.Verdict, store.Claimed)
+	}
+}
+
+// inserting is a transaction that made the row of an action and has not ended.
+func (f fixture) inserting(t *testing.T, actionID string) *sqlx.Tx {
+	t.Helper()
+	model := f.claim(nth(99), store.Claimed)
+	tx, err := raw(t, f.url).Beginx()
+	f.must(err)
+	if _, err := tx.Exec(`INSERT INTO actions SELECT (json_populate_record(a, json_build_object('action_id', $1::text))).*
+		FROM actions a WHERE action_id = $2`, actionID, model.Action.ActionID); err != nil {
+		t.Fatal(err)
+	}
+	return tx
+}
+
+// TestGatheredClaimBesideAnInsert: claims do not stay for a row that only one of
+// them needs, as they would for a late answer.
+func TestGatheredClaimBesideAnInsert(t *testing.T) {
+	t.Parallel()
+	f, d := openGathering(t)
+	tx := f.inserting(t, nth(2).ActionID)
+	others := make(chan struct{}, 2)
+	go func() {
+		<-others
+		<-others
+		f.must(tx.Rollback()) // only now
+	}()
+	claims := make([]store.Claim, 3)
+	then := func(claim func() error) func() error {
+		return func() error {
+			defer func() { others <- struct{}{} }()
+			return claim()
+		}
+	}
+	wantErrors(t, f.together(t, then(f.claiming(claims, 0, nth(1))), f.claiming(claims, 1, nth(2)), then(f.claiming(claims, 2, nth(3)))), nil, nil, nil)
+	for _, c := range claims {
+		same(t, "verdict", c.Verdict, store.Claimed)
+	}
+	if fault, _ := errors.AsType[*pq.Error](d.refused); fault == nil || fault.Code != "55P03" { // lock_not_available
+		t.Errorf("the statement for several ended with %v", d.refused)
+	}
+}
+
+// TestGatheredInOrder: two processes that write the same rows do not wait for each
+// other, whatever order their deliveries came in.
+func TestGatheredInOrder(t *testing.T) {
+	t.Parallel()
+	f, d := openGathering(t)
+	tx := f.inserting(t, nth(2).ActionID)
+	address, err := url.Parse(f.url)
+	f.must(err)
+	query := address.Query()
+	query.Set("application_name", query.Get("search_path"))
+	address.RawQuery = query.Encode()
+	other, also := openDriven(t, address.String())
+	watching := raw(t, f.url)
+
+	mine, theirs := make([]store.Claim, 3), make([]store.Claim, 3)
+	done := make(chan []error, 2)
+	go func() {
+		done <- f.together(t, f.claiming(mine, 0, nth(1)), f.claiming(mine, 1, nth(2)), f.claiming(mine, 2, nth(3)))
+	}()
+	await(t, d.under)
+	go func() {
+		done <- other.together(t, other.claiming(theirs, 0, nth(3)), other.claiming(theirs, 1, nth(2)), other.claiming(theirs, 2, nth(1)))
+	}()
+	await(t, func() (waits bool) {
+		f.must(watching.Get(&waits, `SELECT EXISTS (SELECT 1 FROM pg_stat_activity a JOIN pg_locks l USING (pid)
+			WHERE a.application_name = current_schema() AND NOT l.granted)`))
+		return waits
+	})
+	f.must(tx.Rollback())
+	wantErrors(t, <-done, nil, nil, nil)
+	wantErrors(t, <-done, nil, nil, nil)
+	for i := range mine {
+		same(t, "verdicts", []store.Verdict{mine[i].Verdict, theirs[2-i].Verdict}, []store.Verdict{store.Claimed, store.Busy})
+	}
+	f.must(errors.Join(d.refused, also.refused))
+}
+
+// TestGatheredText: what is no text reaches no row as another text, neither as what
+// is written nor as the name of the action.
+func TestGatheredText(t *testing.T) {
+	f, _ := openGathering(t)
+	refs := f.claimed(3)
+	named := nth(11)
+	named.ActionID = "x\uFFFD"
+	ref := f.claim(named, store.Claimed).Ref()
+	ref.ActionID = "x\xff"
+	for i, bad := range []func() error{
+		f.marking(ref),
+		func() error { return f.MarkSent(context.Background(), refs[1], "ns/\xff", lease) },
+		func() error { return f.MarkSent(context.Background(), refs[1], "ns/\x00", lease) },
+	} {
+		errs := f.together(t, f.marking(refs[0]), bad, f.marking(refs[2]))
+		if errs[0] != nil || errs[1] == nil || errs[2] != nil {
+			t.Errorf("write %d: %v", i, errs)
+		}
+	}
+	for _, id := range []string{named.ActionID, refs[1].ActionID} {
+		same(t, "status of "+id, f.action(id).Status, store.Pending)
+	}
+}
