@@ -144,10 +144,22 @@ func (s *Store) Writable(ctx context.Context) error {
 // Dialect is "postgres" or "sqlite".
 func (s *Store) Dialect() string { return s.dialect.name }
 
-// now is the present in UTC, to the microsecond that both databases keep.
+// now is the present in UTC.
 func (s *Store) now() time.Time { return micro(s.clock()) }
 
-func micro(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+// micro is t in UTC, to the microsecond that both databases keep.
+// Of a year that not both can read back, which somebody else's clock or message may
+// have, it is the nearest that they can: else one row would fail every list it is in.
+func micro(t time.Time) time.Time {
+	t = t.UTC().Truncate(time.Microsecond)
+	switch {
+	case t.Year() < 1:
+		return time.Time{}
+	case t.Year() > 9999:
+		return time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
+	}
+	return t
+}
 
 // instant is t as a column holds it: NULL for the zero time.
 func instant(t time.Time) *time.Time {

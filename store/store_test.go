@@ -316,3 +316,26 @@ func TestURLKeepsItsSchema(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A time that no clock shows comes back, and fails no list.
+func TestFarTimes(t *testing.T) {
+	each(t, func(t *testing.T, f fixture) {
+		last := time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC)
+		for i, far := range []struct{ at, want time.Time }{
+			{time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), last},
+			{time.Date(300_000, 1, 1, 0, 0, 0, 0, time.UTC), last},
+			{last.Add(999), last},
+			{time.Date(-5000, 1, 1, 0, 0, 0, 0, time.UTC), time.Time{}},
+		} {
+			d := nth(int64(i + 1))
+			d.EnqueuedAt, d.ExpiresAt = far.at, far.at
+			f.claim(d, store.Claimed)
+			f.claim(d, store.Busy) // reads it
+			a := f.action(d.ActionID)
+			same(t, "times", []time.Time{a.EnqueuedAt, value(a.ExpiresAt)}, []time.Time{far.want, far.want})
+		}
+		all, err := f.Actions(context.Background(), store.ActionFilter{})
+		f.must(err)
+		same(t, "listed", len(all), 4)
+	})
+}
