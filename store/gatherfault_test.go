@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -143,4 +145,65 @@ func TestGatheredText(t *testing.T) {
 	for _, id := range []string{named.ActionID, refs[1].ActionID} {
 		same(t, "status of "+id, f.action(id).Status, store.Pending)
 	}
+}
+
+// TestGatheredAndCutOff: whatever answers are lost, what a caller was told is so, and
+// of two deliveries at most one is claimed.
+func TestGatheredAndCutOff(t *testing.T) {
+	t.Parallel()
+	f := open(t, storetest.URL(t, "postgres"))
+	address, err := url.Parse(f.url)
+	f.must(err)
+	server := startQuiet(t, address.Host)
+	address.Host = server.listener.Addr().String()
+	s := storetest.Open(t, address.String(), store.WithClock(f.clock.now))
+	server.cutting(4)
+
+	const actions, callers = 120, 20 // and as many again, for the second deliveries
+	claimed, told := make([]atomic.Int32, actions), make([]atomic.Pointer[store.Status], actions)
+	var wait sync.WaitGroup
+	for caller := range 2 * callers {
+		wait.Go(func() {
+			for i := caller / 2; i < actions; i += callers {
+				c, err := s.Claim(t.Context(), nth(int64(i+1)))
+				if err != nil || c.Verdict != store.Claimed {
+					continue // it may be claimed by nobody: an answer was lost
+				}
+				claimed[i].Add(1)
+				told[i].Store(new(seen(t, s, c.Ref(), int64(i+1))))
+			}
+		})
+	}
+	wait.Wait()
+	server.cutting(0)
+	for i := range told {
+		if n := claimed[i].Load(); n > 1 {
+			t.Errorf("action %d was claimed %d times", i, n)
+		}
+		if status := told[i].Load(); status != nil {
+			a := f.action(nth(int64(i + 1)).ActionID)
+			same(t, "status, attempts", []any{a.Status, a.Attempt, len(f.attempts(a.ActionID))}, []any{*status, 1, 1})
+		}
+	}
+}
+
+// seen marks and records an attempt, each until it is told that it did.
+func seen(t *testing.T, s *store.Store, ref store.Ref, sequence int64) store.Status {
+	o := confirmed(ref, sequence)
+	if sequence%2 == 0 {
+		o = timedOut(ref, sequence)
+	}
+	for _, write := range []func() error{
+		func() error { return s.MarkSent(t.Context(), ref, gateway, lease) },
+		func() error { return s.Record(t.Context(), o) },
+	} {
+		err := write()
+		for store.Unavailable(err) {
+			err = write()
+		}
+		if err != nil {
+			t.Errorf("attempt of message %d: %v", sequence, err)
+		}
+	}
+	return o.Status
 }

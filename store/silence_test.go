@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"sync"
@@ -107,6 +108,7 @@ type quiet struct {
 	silent bool
 	lost   int           // answers
 	held   chan struct{} // answers wait until it is closed; nil: for nothing
+	cut    int           // one in so many questions and answers is lost, and both ends hear of it; 0: none
 	open   []net.Conn
 }
 
@@ -129,7 +131,7 @@ func startQuiet(t *testing.T, to string) *quiet {
 				continue
 			}
 			q.keep(client, server)
-			q.running.Go(func() { _, _ = io.Copy(server, client); server.Close() })
+			q.running.Go(func() { _, _ = io.Copy(cutter{server, q}, client); server.Close() })
 			q.running.Go(func() { q.answer(client, server) })
 		}
 	})
@@ -155,6 +157,32 @@ func (q *quiet) quiet(silent bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.silent = silent
+}
+
+// cutting loses one in so many questions and answers from now on, 0 none.
+func (q *quiet) cutting(oneIn int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.cut = oneIn
+}
+
+func (q *quiet) cuts() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.cut > 0 && rand.IntN(q.cut) == 0
+}
+
+// cutter is a server that some questions do not reach.
+type cutter struct {
+	net.Conn
+	q *quiet
+}
+
+func (c cutter) Write(question []byte) (int, error) {
+	if c.q.cuts() {
+		return 0, io.ErrClosedPipe
+	}
+	return c.Conn.Write(question)
 }
 
 // hold keeps back what the server says until release.
@@ -189,6 +217,10 @@ func (q *quiet) answer(client, server net.Conn) {
 			<-held
 		}
 		if silent {
+			return
+		}
+		if q.cuts() {
+			client.Close()
 			return
 		}
 		if _, lost := client.Write(buffer[:n]); err != nil || lost != nil {
