@@ -66,8 +66,8 @@ func (s *socket) run(forget func()) {
 	close(s.gone)
 }
 
-// read hands each frame to whoever waits for it. A frame that nobody waits for ends the socket: an answer that comes late must not be
-// taken for the next action's. After the end, frames are read and dropped until the peer has closed too.
+// read hands each frame to whoever waited for it when it began. A frame that nobody waits for ends the socket as soon as it begins: an
+// answer that comes late must not be taken for the next action's. After the end, frames are read and dropped until the peer has closed too.
 func (s *socket) read() {
 	for {
 		_, r, err := s.ws.NextReader()
@@ -75,33 +75,33 @@ func (s *socket) read() {
 			s.end(err)
 			return
 		}
-		s.mark()
+		if !s.mark() {
+			s.shut(websocket.CloseNormalClosure, errUnasked)
+		}
 		frame, err := io.ReadAll(r)
 		if err != nil {
 			s.end(err)
 			return
 		}
-		if !s.deliver(frame) {
-			s.shut(websocket.CloseNormalClosure, errUnasked)
-		}
+		s.deliver(frame)
 	}
 }
 
-func (s *socket) mark() {
+// mark notes that a frame has begun, and reports whether it is expected.
+func (s *socket) mark() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.begun = s.reply != nil
+	return s.begun
 }
 
-func (s *socket) deliver(frame []byte) bool {
+func (s *socket) deliver(frame []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.reply == nil {
-		return false
+	if s.reply != nil {
+		s.reply <- frame
+		s.reply = nil
 	}
-	s.reply <- frame
-	s.reply = nil
-	return true
 }
 
 // sendPing keeps the relay from taking the connection for dead. A ping that cannot be written shows in the reader, or in the next write.
