@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -160,6 +161,7 @@ func binaryAck(t *testing.T) {
 
 func extraFrame(t *testing.T) {
 	s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent})
+	s.client.WatchTime = time.Hour // until the extra frame is there
 	s.gateway.Script(relaytest.Reply{Honest: true, Extra: []string{`{"status":"error","message":"database is locked"}`}, KeepOpen: true})
 	if ack, _ := s.must(t, create(1)); ack.Status != "created" {
 		t.Errorf("got %+v", ack)

@@ -62,11 +62,16 @@ func TestContextEnds(t *testing.T) {
 	})
 	t.Run("while waiting for the ack", func(t *testing.T) {
 		s.gateway.Script(relaytest.Reply{KeepOpen: true})
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
-		_, _, err := s.send(ctx, create(1))
-		e := asError(t, err)
-		if e.Phase != relay.PhaseAckLost || e.Sent != relay.SentMaybe || e.Answered || !errors.Is(e, context.DeadlineExceeded) {
+		ctx, cancel := context.WithCancel(t.Context())
+		result := make(chan error)
+		go func() {
+			_, _, err := s.send(ctx, create(1))
+			result <- err
+		}()
+		eventually(t, "frame at the gateway", func() bool { return s.gateway.Snapshot().Exchanges == 1 })
+		cancel()
+		e := asError(t, <-result)
+		if e.Phase != relay.PhaseAckLost || e.Sent != relay.SentMaybe || e.Answered || !errors.Is(e, context.Canceled) {
 			t.Errorf("got %+v: %v", verdictOf(e), e)
 		}
 	})

@@ -83,11 +83,13 @@ func nobodyListens(t *testing.T) {
 }
 
 func comesBack(t *testing.T) {
-	s := newSite(t, relaytest.GatewayConfig{ReconnectDelay: 100 * time.Millisecond})
-	s.relay.DropListeners(path)
+	s := newSite(t, relaytest.GatewayConfig{})
+	s.gateway.SetMode(relaytest.ModeOffline)
+	eventually(t, "listener gone", func() bool { return s.relay.Stats(path).Listeners == 0 })
 	if e := s.fails(t, create(1)); e.Phase != relay.PhaseNoListener {
 		t.Fatalf("got %v", e)
 	}
+	s.gateway.SetMode(relaytest.ModeOneShot)
 	eventually(t, "listener back", func() bool { return s.relay.Stats(path).Listeners == 1 })
 	s.must(t, create(1))
 }

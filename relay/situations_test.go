@@ -145,10 +145,11 @@ func busyGateway(t *testing.T) {
 
 func noAck(t *testing.T) {
 	s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent})
-	s.client.AckTimeout = 50 * time.Millisecond
 	s.must(t, create(0))
 	s.gateway.Script(relaytest.Reply{KeepOpen: true})
+	s.client.AckTimeout = 50 * time.Millisecond // while nothing is under way
 	e := s.fails(t, create(1))
+	s.client.AckTimeout = 0
 	if diff := cmp.Diff(verdict{Phase: relay.PhaseAckTimeout, Sent: relay.SentMaybe}, verdictOf(e)); diff != "" {
 		t.Error(diff)
 	}
@@ -170,6 +171,7 @@ func lateAck(t *testing.T) {
 	if e := s.fails(t, create(1)); e.Phase != relay.PhaseAckTimeout {
 		t.Fatalf("got %v", e)
 	}
+	s.client.AckTimeout = 0 // while nothing is under way; the others have the time that they need
 	for n := 2; n < 5; n++ {
 		ack, _ := s.must(t, create(n))
 		if ack.ActionID != create(n).ID() {
@@ -184,7 +186,7 @@ func lateAck(t *testing.T) {
 
 func oneShot(t *testing.T) {
 	s := newSite(t, relaytest.GatewayConfig{})
-	s.client.WatchTime = 0 // the default: a gateway that closes is not waited for any longer
+	s.client.WatchTime = time.Hour // a gateway that closes is not waited for any longer
 	for n := range 100 {
 		if _, timings := s.must(t, create(n)); timings.Reused {
 			t.Error("a connection was used twice")
@@ -211,7 +213,7 @@ func persistent(t *testing.T) {
 
 func closeCrosses(t *testing.T) {
 	s := newSite(t, relaytest.GatewayConfig{CloseDelay: 50 * time.Millisecond})
-	s.client.WatchTime = 0
+	s.client.WatchTime = time.Hour
 	for n := range 4 {
 		s.must(t, create(n))
 	}
