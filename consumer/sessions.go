@@ -135,16 +135,19 @@ func (all *sessions) slot(ctx context.Context) bool {
 	}
 }
 
-// beginAccept lets endAccept end an accept that has this context; done says that
-// it is over. It reports false where a session that was kept needs the slot.
-func (all *sessions) beginAccept(ctx context.Context, cancel context.CancelFunc) (done func(), free bool) {
+// beginAccept lets endAccept end an accept that has this context. done, which must
+// be called once, says that it is over, and reports whether it was ended. free is
+// false where a session that was kept needs the slot.
+func (all *sessions) beginAccept(ctx context.Context, cancel context.CancelFunc) (done func() (ended bool), free bool) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	all.accepting[ctx] = cancel
-	return func() {
+	return func() bool {
 		all.mu.Lock()
 		defer all.mu.Unlock()
+		_, waiting := all.accepting[ctx]
 		delete(all.accepting, ctx)
+		return !waiting
 	}, all.resuming.Load() == 0
 }
 
@@ -166,12 +169,12 @@ func (c *Consumer) accept(ctx context.Context, client *azservicebus.Client, all 
 	defer cancel()
 	wasAway := !c.receiving.Load() // before this accept: several may hear nothing at the same time
 	done, free := all.beginAccept(deadline, cancel)
-	defer done()
 	if !free {
+		done()
 		return nil, nil
 	}
 	receiver, err := client.AcceptNextSessionForQueue(deadline, c.Queue, nil)
-	if receiver != nil && deadline.Err() == context.Canceled {
+	if ended := done(); ended && receiver != nil {
 		all.endAccept() // this one keeps its slot after all: another is to give its own
 	}
 	var failure *azservicebus.Error
