@@ -47,6 +47,9 @@ func (s *session) keep(ctx context.Context) bool {
 		look, cancel := context.WithTimeout(held.working, keepLook)
 		select {
 		case <-s.gateway.awaitProbe():
+		case <-s.slotWanted():
+			s.slot = false
+			s.all.kept.Add(1)
 		case <-look.Done():
 		}
 		cancel()
@@ -70,6 +73,15 @@ func (s *session) yieldSlot() {
 	<-s.all.slots
 }
 
+// slotWanted is ready when a session that was kept without a slot needs this one's,
+// which then is that one's. It never is where this one has none.
+func (s *session) slotWanted() <-chan struct{} {
+	if s.slot {
+		return s.all.wanted
+	}
+	return nil
+}
+
 func (s *session) takeSlot(ctx context.Context) bool {
 	if s.slot {
 		return true
@@ -85,6 +97,8 @@ func (s *session) takeSlot(ctx context.Context) bool {
 	s.all.endAccept()
 	select {
 	case s.all.slots <- struct{}{}:
+		return s.resume()
+	case s.all.wanted <- struct{}{}:
 		return s.resume()
 	case <-ctx.Done():
 		return false

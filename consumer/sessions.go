@@ -49,6 +49,7 @@ type sessions struct {
 	acceptors int           // how many accepts there may be at once
 	blocked   atomic.Int64  // acceptors that have no slot
 	kept      atomic.Int64  // sessions that are kept and hold none
+	wanted    chan struct{} // from one of those that needs a slot, to one that is kept with a slot
 	open      sync.WaitGroup
 
 	resuming  atomic.Int64                           // kept sessions that wait for a slot; they go before others
@@ -58,7 +59,7 @@ type sessions struct {
 
 func newSessions(slots int) *sessions {
 	return &sessions{
-		slots: make(chan struct{}, slots), acceptors: min(slots, mostAccepts),
+		slots: make(chan struct{}, slots), acceptors: min(slots, mostAccepts), wanted: make(chan struct{}),
 		accepting: make(map[context.Context]context.CancelFunc),
 	}
 }

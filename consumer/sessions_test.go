@@ -1,6 +1,7 @@
 package consumer_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -37,4 +38,23 @@ func TestAnEmptySessionIsKeptWhileOthersCanBeAccepted(t *testing.T) {
 	w.until("one accept waits with the other slot", func() bool { return w.broker.Accepts(queue) == 1 })
 	before := w.session(provider).LockedUntil
 	w.until("its lock is renewed", func() bool { return w.session(provider).LockedUntil.After(before) })
+}
+
+// A gateway that comes back is served at once, although every slot is held by a
+// session that is kept for another: more are kept than may be without one.
+func TestAKeptSessionGivesItsSlotToOneWhoseGatewayIsBack(t *testing.T) {
+	w := newWorld(t, storetest.URL(t, "sqlite"), inSessions, offline)
+	w.consumer.Concurrency = 1
+	w.run()
+	kept := func() int { return strings.Count(w.log.String(), "session kept") }
+	id := w.enqueue(newCreate())
+	w.until("its session is kept", func() bool { return kept() == 1 })
+	for i := range 4 {
+		name := fmt.Sprintf("away-%d", i)
+		w.addGateway(name, relaytest.ModeOffline)
+		w.send(newCreate().messageTo(name))
+		w.until("the others' are kept", func() bool { return kept() == i+2 })
+	}
+	w.gateway.SetMode(relaytest.ModeOneShot)
+	w.until("its action is confirmed", func() bool { return w.row(id).Status == store.Confirmed })
 }
