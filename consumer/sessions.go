@@ -18,6 +18,7 @@ const (
 	firstAccept  = 2 * time.Second  // soon shows whether the broker is there
 	acceptWait   = 60 * time.Second // an accept waits at the broker and costs nothing
 	mostAccepts  = 4                // accepts at once: each takes some round trips
+	settledAfter = 3 * time.Second  // an accept that began so long ago waits at the broker
 	mostSessions = 4                // sessions kept for gateways that cannot be reached, for each slot
 
 	maxSessionID = 128 // characters, by Service Bus
@@ -52,15 +53,21 @@ type sessions struct {
 	wanted    chan struct{} // from one of those that needs a slot, to one that is kept with a slot
 	open      sync.WaitGroup
 
-	resuming  atomic.Int64                           // kept sessions that wait for a slot; they go before others
-	mu        sync.Mutex                             // guards accepting
-	accepting map[context.Context]context.CancelFunc // ends an accept, by its context
+	resuming  atomic.Int64                  // kept sessions that wait for a slot; they go before others
+	mu        sync.Mutex                    // guards accepting
+	accepting map[context.Context]accepting // those that wait and were not ended, by context
+}
+
+// accepting is an accept that has not returned.
+type accepting struct {
+	began  time.Time
+	cancel context.CancelFunc
 }
 
 func newSessions(slots int) *sessions {
 	return &sessions{
 		slots: make(chan struct{}, slots), acceptors: min(slots, mostAccepts), wanted: make(chan struct{}),
-		accepting: make(map[context.Context]context.CancelFunc),
+		accepting: make(map[context.Context]accepting),
 	}
 }
 
@@ -142,7 +149,7 @@ func (all *sessions) slot(ctx context.Context) bool {
 func (all *sessions) beginAccept(ctx context.Context, cancel context.CancelFunc) (done func() (ended bool), free bool) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	all.accepting[ctx] = cancel
+	all.accepting[ctx] = accepting{time.Now(), cancel}
 	return func() bool {
 		all.mu.Lock()
 		defer all.mu.Unlock()
@@ -152,15 +159,26 @@ func (all *sessions) beginAccept(ctx context.Context, cancel context.CancelFunc)
 	}, all.resuming.Load() == 0
 }
 
-// endAccept makes one accept give up its slot, if there is one.
+// endAccept makes the accept that has waited longest give up its slot, if there is
+// one: at once, or when it surely waits. Ended while it still makes its claims, it
+// would leave a session on the connection that the SDK's library believes begun. The
+// library ends that one later, and the broker the connection for it, with every
+// session of the queue that is held on it.
 func (all *sessions) endAccept() {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	for waiting, cancel := range all.accepting {
-		cancel()
-		delete(all.accepting, waiting)
+	var oldest context.Context
+	for ctx, a := range all.accepting {
+		if oldest == nil || a.began.Before(all.accepting[oldest].began) {
+			oldest = ctx
+		}
+	}
+	if oldest == nil {
 		return
 	}
+	a := all.accepting[oldest]
+	delete(all.accepting, oldest)
+	time.AfterFunc(time.Until(a.began.Add(settledAfter)), a.cancel)
 }
 
 // accept waits for a session that has messages and that nobody holds; nil for

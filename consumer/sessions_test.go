@@ -58,3 +58,37 @@ func TestAKeptSessionGivesItsSlotToOneWhoseGatewayIsBack(t *testing.T) {
 	w.gateway.SetMode(relaytest.ModeOneShot)
 	w.until("its action is confirmed", func() bool { return w.row(id).Status == store.Confirmed })
 }
+
+// An accept is not ended for a session that was kept before it waits at the broker:
+// that would end the connection, with every session that is held on it.
+func TestNoAcceptIsEndedBeforeItWaits(t *testing.T) {
+	w := newWorld(t, storetest.URL(t, "sqlite"), inSessions, offline, func(w *world, _ *relaytest.GatewayConfig) {
+		w.gateways.IdleTimeout = time.Millisecond // as long as an empty session is held
+		w.consumer.Breaker.Probes = []time.Duration{50 * time.Millisecond}
+	})
+	w.consumer.Concurrency = 4
+	for i := range 4 {
+		w.addGateway(fmt.Sprintf("well-%d", i), relaytest.ModeOneShot)
+	}
+	w.run()
+	id := w.enqueue(newCreate())
+	w.until("the session is kept", func() bool { return strings.Contains(w.log.String(), "session kept") })
+	w.until("all accepts wait", func() bool { return w.broker.Accepts(queue) == 4 })
+	w.send(newCreate().messageTo("well-0"), newCreate().messageTo("well-1"), newCreate().messageTo("well-2"), newCreate().messageTo("well-3"))
+	w.broker.Delay(10*time.Millisecond, time.Minute) // the accepts that follow take a while until they wait
+	w.until("they are given back", func() bool {
+		held := 0
+		for _, s := range w.broker.Sessions(queue) {
+			if s.Held {
+				held++
+			}
+		}
+		return held == 1
+	})
+	w.gateway.SetMode(relaytest.ModeOneShot)
+	w.until("its action is confirmed", func() bool { return w.row(id).Status == store.Confirmed })
+	w.until("all accepts wait", func() bool { return w.broker.Accepts(queue) >= 3 })
+	if strings.Contains(w.log.String(), "trying again") || strings.Contains(w.log.String(), "session lost") {
+		t.Errorf("the connection was lost\n%s", w.log)
+	}
+}
