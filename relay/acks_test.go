@@ -3,10 +3,12 @@ package relay_test
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/gorilla/websocket"
 
 	"github.com/worklist-relay/worklist-relay/relay"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
@@ -179,5 +181,37 @@ func ackThenBreak(t *testing.T) {
 		if ack, _ := s.must(t, create(n)); ack.Status != "created" {
 			t.Errorf("got %+v", ack)
 		}
+	}
+}
+
+// TestUnaskedFrameBegins has half a frame that nobody asked for on its way when the next action is sent. It is not that action's answer,
+// however late its end comes: the connection is closed as soon as such a frame begins.
+func TestUnaskedFrameBegins(t *testing.T) {
+	var dials atomic.Int32
+	ended := make(chan struct{})
+	s := rawSite(t, func(ws *websocket.Conn) {
+		if !reply(ws) || dials.Add(1) > 1 {
+			return
+		}
+		_, _ = ws.NetConn().Write([]byte("\x81\x14{\"status\":"))
+		_, _, err := ws.ReadMessage()
+		if !websocket.IsCloseError(err, 1000) {
+			t.Errorf("the other side saw %v, want close 1000", err)
+		}
+		_, _ = ws.NetConn().Write([]byte("\"updated\"}"))
+		close(ended)
+	})
+	s.client.IdleTimeout = time.Hour
+	s.must(t, create(1))
+	eventually(t, "the connection is closed", func() bool {
+		select {
+		case <-ended:
+			return true
+		default:
+			return false
+		}
+	})
+	if ack, timings := s.must(t, update(1, "IN PROGRESS")); timings.Reused || ack.Status != "processed" {
+		t.Errorf("got %+v, reused %v", ack, timings.Reused)
 	}
 }
