@@ -86,15 +86,12 @@ func (s *session) takeSlot(ctx context.Context) bool {
 	if s.slot {
 		return true
 	}
-	select {
-	case s.all.slots <- struct{}{}:
-		return s.resume()
-	default:
-	}
 	// What waits here goes before what is not even accepted yet.
 	s.all.resuming.Add(1)
 	defer s.all.resuming.Add(-1)
-	s.all.endAccept()
+	if s.all.freeSlot() || s.all.lend() {
+		return s.resume()
+	}
 	select {
 	case s.all.slots <- struct{}{}:
 		return s.resume()

@@ -18,7 +18,6 @@ const (
 	firstAccept  = 2 * time.Second  // soon shows whether the broker is there
 	acceptWait   = 60 * time.Second // an accept waits at the broker and costs nothing
 	mostAccepts  = 4                // accepts at once: each takes some round trips
-	settledAfter = 3 * time.Second  // an accept that began so long ago waits at the broker
 	mostSessions = 4                // sessions kept for gateways that cannot be reached, for each slot
 
 	maxSessionID = 128 // characters, by Service Bus
@@ -53,21 +52,16 @@ type sessions struct {
 	wanted    chan struct{} // from one of those that needs a slot, to one that is kept with a slot
 	open      sync.WaitGroup
 
-	resuming  atomic.Int64                  // kept sessions that wait for a slot; they go before others
-	mu        sync.Mutex                    // guards accepting
-	accepting map[context.Context]accepting // those that wait and were not ended, by context
-}
+	resuming atomic.Int64 // kept sessions that wait for a slot; they go before others
 
-// accepting is an accept that has not returned.
-type accepting struct {
-	began  time.Time
-	cancel context.CancelFunc
+	mu      sync.Mutex // guards what follows
+	waiting int        // accepts at the broker: none needs its slot before it has a session
+	lent    int        // slots of theirs that kept sessions have meanwhile; at most waiting
 }
 
 func newSessions(slots int) *sessions {
 	return &sessions{
 		slots: make(chan struct{}, slots), acceptors: min(slots, mostAccepts), wanted: make(chan struct{}),
-		accepting: make(map[context.Context]accepting),
 	}
 }
 
@@ -112,26 +106,30 @@ func (c *Consumer) acceptNext(ctx context.Context, client *azservicebus.Client, 
 	if !all.slot(ctx) {
 		return ctx.Err()
 	}
-	var receiver *azservicebus.SessionReceiver
-	_, err := c.awaitStore(ctx)
-	if err == nil {
-		receiver, err = c.accept(ctx, client, all, wait)
-	}
-	if receiver == nil {
+	if _, err := c.awaitStore(ctx); err != nil || !all.beginAccept() {
 		<-all.slots
 		return err
 	}
-	s := c.newSession(all, receiver)
-	all.open.Go(func() { s.work(ctx) })
-	return nil
+	receiver, err := c.accept(ctx, client, wait)
+	slot := all.endAccept()
+	if receiver != nil && (slot || all.freeSlot()) {
+		s := c.newSession(all, receiver)
+		all.open.Go(func() { s.work(ctx) })
+		return nil
+	}
+	if receiver != nil {
+		closeQuietly(receiver.Close) // no delivery is counted: nothing was received
+	}
+	if slot {
+		<-all.slots
+	}
+	return err
 }
 
 // slot waits for a slot. Whoever works on a session meanwhile may give it back.
 func (all *sessions) slot(ctx context.Context) bool {
-	select {
-	case all.slots <- struct{}{}:
+	if all.freeSlot() {
 		return true
-	default:
 	}
 	all.blocked.Add(1)
 	defer all.blocked.Add(-1)
@@ -143,65 +141,67 @@ func (all *sessions) slot(ctx context.Context) bool {
 	}
 }
 
-// beginAccept lets endAccept end an accept that has this context. done, which must
-// be called once, says that it is over, and reports whether it was ended. free is
-// false where a session that was kept needs the slot.
-func (all *sessions) beginAccept(ctx context.Context, cancel context.CancelFunc) (done func() (ended bool), free bool) {
-	all.mu.Lock()
-	defer all.mu.Unlock()
-	all.accepting[ctx] = accepting{time.Now(), cancel}
-	return func() bool {
-		all.mu.Lock()
-		defer all.mu.Unlock()
-		_, waiting := all.accepting[ctx]
-		delete(all.accepting, ctx)
-		return !waiting
-	}, all.resuming.Load() == 0
+// freeSlot takes a slot if one is free.
+func (all *sessions) freeSlot() bool {
+	select {
+	case all.slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
 }
 
-// endAccept makes the accept that has waited longest give up its slot, if there is
-// one: at once, or when it surely waits. Ended while it still makes its claims, it
-// would leave a session on the connection that the SDK's library believes begun. The
-// library ends that one later, and the broker the connection for it, with every
-// session of the queue that is held on it.
-func (all *sessions) endAccept() {
+// beginAccept lets the slot of an accept be lent until endAccept. It reports false
+// where a session that was kept needs the slot now.
+func (all *sessions) beginAccept() bool {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	var oldest context.Context
-	for ctx, a := range all.accepting {
-		if oldest == nil || a.began.Before(all.accepting[oldest].began) {
-			oldest = ctx
-		}
+	if all.resuming.Load() > 0 {
+		return false
 	}
-	if oldest == nil {
-		return
+	all.waiting++
+	return true
+}
+
+// lend gives a kept session the slot of an accept, if one waits. The accept goes
+// on: to end it may end the connection, with every session that is held on it. The
+// SDK's library forgets wrongly what it was about to begin when its context ends.
+func (all *sessions) lend() bool {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if all.lent == all.waiting {
+		return false
 	}
-	a := all.accepting[oldest]
-	delete(all.accepting, oldest)
-	time.AfterFunc(time.Until(a.began.Add(settledAfter)), a.cancel)
+	all.lent++
+	return true
+}
+
+// endAccept reports whether the accept still has a slot. It has none where those
+// that still wait cannot make up for all that are lent.
+func (all *sessions) endAccept() (slot bool) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	all.waiting--
+	if all.lent <= all.waiting {
+		return true
+	}
+	all.lent--
+	return false
 }
 
 // accept waits for a session that has messages and that nobody holds; nil for
-// none within wait, or when a session that was kept needs the slot.
-func (c *Consumer) accept(ctx context.Context, client *azservicebus.Client, all *sessions, wait time.Duration) (*azservicebus.SessionReceiver, error) {
+// none within wait.
+func (c *Consumer) accept(ctx context.Context, client *azservicebus.Client, wait time.Duration) (*azservicebus.SessionReceiver, error) {
 	deadline, cancel := context.WithTimeout(ctx, min(wait, c.watchdog()/4))
 	defer cancel()
 	wasAway := !c.receiving.Load() // before this accept: several may hear nothing at the same time
-	done, free := all.beginAccept(deadline, cancel)
-	if !free {
-		done()
-		return nil, nil
-	}
 	receiver, err := client.AcceptNextSessionForQueue(deadline, c.Queue, nil)
-	if ended := done(); ended && receiver != nil {
-		all.endAccept() // this one keeps its slot after all: another is to give its own
-	}
 	var failure *azservicebus.Error
 	switch {
 	case err == nil, errors.As(err, &failure) && failure.Code == azservicebus.CodeTimeout:
 		c.brokerAnswers()
 		return receiver, nil
-	case deadline.Err() == context.Canceled:
+	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case deadline.Err() != nil:
 		// The broker's own "none" may be a little late.

@@ -59,9 +59,9 @@ func TestAKeptSessionGivesItsSlotToOneWhoseGatewayIsBack(t *testing.T) {
 	w.until("its action is confirmed", func() bool { return w.row(id).Status == store.Confirmed })
 }
 
-// An accept is not ended for a session that was kept before it waits at the broker:
-// that would end the connection, with every session that is held on it.
-func TestNoAcceptIsEndedBeforeItWaits(t *testing.T) {
+// No accept is ended for a session that was kept: that would end the connection,
+// with every session that is held on it, where the accept had yet to make its claims.
+func TestNoAcceptIsEnded(t *testing.T) {
 	w := newWorld(t, storetest.URL(t, "sqlite"), inSessions, offline, func(w *world, _ *relaytest.GatewayConfig) {
 		w.gateways.IdleTimeout = time.Millisecond // as long as an empty session is held
 		w.consumer.Breaker.Probes = []time.Duration{50 * time.Millisecond}
@@ -91,4 +91,29 @@ func TestNoAcceptIsEndedBeforeItWaits(t *testing.T) {
 	if strings.Contains(w.log.String(), "trying again") || strings.Contains(w.log.String(), "session lost") {
 		t.Errorf("the connection was lost\n%s", w.log)
 	}
+}
+
+// A session that is accepted with a slot that was lent is given back untouched, and
+// worked on once there is a slot.
+func TestASessionWithoutASlotIsGivenBack(t *testing.T) {
+	w := newWorld(t, storetest.URL(t, "sqlite"), inSessions, offline)
+	w.consumer.Concurrency = 1
+	w.addGateway("other", relaytest.ModeOneShot)
+	w.run()
+	kept := newCreate()
+	w.enqueue(kept)
+	w.until("the session is kept", func() bool { return strings.Contains(w.log.String(), "session kept") })
+	w.until("an accept waits", func() bool { return w.broker.Accepts(queue) == 1 })
+	probe := relaytest.Reply{Honest: true}
+	w.gateway.Script(probe, relaytest.Reply{Honest: true, After: 2 * time.Second})
+	w.gateway.SetMode(relaytest.ModeOneShot)
+	w.until("its action is sent, with the accept's slot", func() bool { return w.sentFrames() == 2 })
+	other := newCreate()
+	w.send(other.messageTo("other"))
+	w.until("the other is accepted and given back", func() bool { return w.broker.Accepts(queue) == 0 && !w.session("other").Held })
+	if status := w.row(kept.id()).Status; status == store.Confirmed {
+		t.Error("the slot was free by then")
+	}
+	w.until("the other is confirmed", func() bool { return w.row(other.id()).Status == store.Confirmed })
+	w.confirmedIn(other.id(), 1)
 }
