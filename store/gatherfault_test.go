@@ -29,13 +29,8 @@ func (f fixture) claiming(claims []store.Claim, i int, d store.Delivery) func() 
 // one of them would look like another delivery's until its lease ends.
 func TestGatheredClaimsWithALateAnswer(t *testing.T) {
 	t.Parallel()
-	address, err := url.Parse(storetest.URL(t, "postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := startQuiet(t, address.Host)
-	address.Host = server.listener.Addr().String()
-	f := open(t, address.String())
+	server, address := startQuiet(t, storetest.URL(t, "postgres"))
+	f := open(t, address)
 	claims := make([]store.Claim, 3)
 	release := server.hold()
 	time.AfterFunc(3*time.Second, release)
@@ -152,11 +147,8 @@ func TestGatheredText(t *testing.T) {
 func TestGatheredAndCutOff(t *testing.T) {
 	t.Parallel()
 	f := open(t, storetest.URL(t, "postgres"))
-	address, err := url.Parse(f.url)
-	f.must(err)
-	server := startQuiet(t, address.Host)
-	address.Host = server.listener.Addr().String()
-	s := storetest.Open(t, address.String(), store.WithClock(f.clock.now))
+	server, address := startQuiet(t, f.url)
+	s := storetest.Open(t, address, store.WithClock(f.clock.now))
 	server.cutting(4)
 
 	const actions, callers = 120, 20 // and as many again, for the second deliveries

@@ -18,13 +18,8 @@ import (
 // waited for: not for the answer to a statement, nor for a transaction to begin.
 func TestSilentServer(t *testing.T) {
 	t.Parallel()
-	address, err := url.Parse(storetest.URL(t, "postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := startQuiet(t, address.Host)
-	address.Host = server.listener.Addr().String()
-	s := storetest.Open(t, address.String())
+	server, address := startQuiet(t, storetest.URL(t, "postgres"))
+	s := storetest.Open(t, address)
 	ask := func(ctx context.Context) (statement, transaction error) {
 		var both sync.WaitGroup
 		both.Go(func() { statement = s.Writable(ctx) })
@@ -70,13 +65,8 @@ func TestSilentServer(t *testing.T) {
 // A connection that died in silence keeps its own caller waiting, and nobody else.
 func TestSilentConnectionKeepsOneWaiting(t *testing.T) {
 	t.Parallel()
-	address, err := url.Parse(storetest.URL(t, "postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := startQuiet(t, address.Host)
-	address.Host = server.listener.Addr().String()
-	s := storetest.Open(t, address.String())
+	server, address := startQuiet(t, storetest.URL(t, "postgres"))
+	s := storetest.Open(t, address)
 	server.quiet(true)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -112,13 +102,21 @@ type quiet struct {
 	open   []net.Conn
 }
 
-func startQuiet(t *testing.T, to string) *quiet {
+// startQuiet starts one that stands before the database at url, and returns the
+// URL that leads through it.
+func startQuiet(t *testing.T, database string) (q *quiet, through string) {
 	t.Helper()
+	address, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := address.Host
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	q := &quiet{listener: listener}
+	address.Host = listener.Addr().String()
+	q = &quiet{listener: listener}
 	q.running.Go(func() {
 		for {
 			client, err := listener.Accept()
@@ -144,7 +142,7 @@ func startQuiet(t *testing.T, to string) *quiet {
 		q.mu.Unlock()
 		q.running.Wait()
 	})
-	return q
+	return q, address.String()
 }
 
 func (q *quiet) keep(conns ...net.Conn) {
