@@ -107,13 +107,15 @@ var brokerSituations = []situation{
 	{"68_broker_says_nothing", func(t *testing.T, url string) {
 		both(t, url, func(w *world) {
 			w.until("it is ready", func() bool { return w.consumer.Ready() == nil })
-			w.broker.Delay(time.Hour, 2*time.Second) // what it says in this time is never heard
+			// An accept that is broken off before it waits may end the connection by itself.
+			w.until("all accepts wait", func() bool { return !w.consumer.Sessions || w.broker.Accepts(queue) == 4 })
+			w.broker.Delay(time.Hour, 6*time.Second) // what it says in this time is never heard
 			w.until("the watchdog has the client made anew", func() bool { return strings.Contains(w.log.String(), "no answer of any kind") })
 			w.until("the broker is heard again", func() bool { return w.consumer.Ready() == nil })
 			w.connectAnew()
 			id := w.enqueue(newCreate())
 			w.until("the action is confirmed", func() bool { return w.row(id).Status == store.Confirmed })
-		}, func(w *world, _ *relaytest.GatewayConfig) { w.consumer.Watchdog = time.Second })
+		}, func(w *world, _ *relaytest.GatewayConfig) { w.consumer.Watchdog = 8 * time.Second })
 	}},
 	{"69_token_refused", func(t *testing.T, url string) {
 		both(t, url, func(w *world) {
