@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -108,6 +109,7 @@ func (c *Consumer) acceptNext(ctx context.Context, client *azservicebus.Client, 
 	}
 	if _, err := c.awaitStore(ctx); err != nil || !all.beginAccept() {
 		<-all.slots
+		runtime.Gosched() // to whom it goes: until that one runs, this would take and give back the next free one without end
 		return err
 	}
 	receiver, err := c.accept(ctx, client, wait)
