@@ -38,12 +38,12 @@ func (s *session) keep(ctx context.Context) bool {
 	c := s.consumer
 	until := c.now().Add(c.keepSession())
 	s.log.Info("session kept until its gateway is back", "gateway", s.gateway.name)
-	s.yieldSlot()
 	held := holdLock(ctx, s, s.log)
 	defer held.release()
 	away := true
 	for away && c.now().Before(until) && held.working.Err() == nil {
 		c.turned()
+		s.yieldSlot() // as soon as it may
 		look, cancel := context.WithTimeout(held.working, keepLook)
 		select {
 		case <-s.gateway.awaitProbe():
@@ -65,6 +65,9 @@ func (s *session) keep(ctx context.Context) bool {
 
 // yieldSlot lets another session be worked on, unless too many are kept already.
 func (s *session) yieldSlot() {
+	if !s.slot {
+		return
+	}
 	if s.all.kept.Add(1) > int64(mostSessions*cap(s.all.slots)) {
 		s.all.kept.Add(-1)
 		return

@@ -117,3 +117,26 @@ func TestASessionWithoutASlotIsGivenBack(t *testing.T) {
 	w.until("the other is confirmed", func() bool { return w.row(other.id()).Status == store.Confirmed })
 	w.confirmedIn(other.id(), 1)
 }
+
+// A session that is kept with a slot, since too many were kept without, gives it up
+// once there is room among those: else others would wait until its gateway is back.
+func TestAKeptSessionGivesItsSlotUpOnceItMay(t *testing.T) {
+	w := newWorld(t, storetest.URL(t, "sqlite"), inSessions, offline, func(w *world, _ *relaytest.GatewayConfig) { w.lock, w.most = 4*time.Second, 1 })
+	w.consumer.Concurrency = 1
+	w.addGateway("well", relaytest.ModeOneShot)
+	w.run()
+	kept := func() int { return strings.Count(w.log.String(), "session kept") }
+	odd := newCreate().message()
+	odd.ApplicationProperties["DeadLetterReason"] = int64(7) // the SDK panics on it
+	w.send(odd)
+	w.until("its session is left to its lock, without a slot", func() bool { return w.told.series()[`worklist_unreadable_messages_total`] > 0 })
+	for i := range 4 {
+		name := fmt.Sprintf("away-%d", i)
+		w.addGateway(name, relaytest.ModeOffline)
+		w.send(newCreate().messageTo(name))
+		w.until("its session is kept", func() bool { return kept() == i+1 })
+	}
+	well := newCreate()
+	w.send(well.messageTo("well"))
+	w.until("it is confirmed", func() bool { return w.row(well.id()).Status == store.Confirmed })
+}
