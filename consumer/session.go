@@ -56,8 +56,7 @@ func (s *session) work(ctx context.Context) {
 	defer s.giveBack()
 	if tooLate(s) {
 		s.log.Warn("session lock ran out before work began; is this machine's clock right?", "locked_until", s.until())
-		s.yieldSlot()
-		pause(ctx, lastBackoff) // or it would be accepted again at once, and taken from a replica whose clock is right
+		s.standAside(ctx, lastBackoff) // or it would be accepted again at once, and taken from a replica whose clock is right
 		return
 	}
 	for !s.consumer.storeAway.Load() && s.reachable(ctx) && !s.turnOver() {
@@ -78,8 +77,7 @@ func (s *session) work(ctx context.Context) {
 			return // what is not settled comes again with the session
 		case d.unsettled:
 			// It comes again with the session too, and may fail again.
-			s.yieldSlot()
-			pause(ctx, min(unsettled, time.Until(s.until())/2))
+			s.standAside(ctx, min(unsettled, time.Until(s.until())/2))
 			return
 		case d.left && !s.consumer.storeAway.Load():
 			s.leaveToLock(ctx)
@@ -143,8 +141,7 @@ func (s *session) meet(d *delivery) bool {
 // that counts a delivery of the message that could not be dealt with. Only its
 // own gateway waits for that.
 func (s *session) leaveToLock(ctx context.Context) {
-	s.yieldSlot()
-	pause(ctx, time.Until(s.until())+clockSkew) // closed a moment earlier, it would count none
+	s.standAside(ctx, time.Until(s.until())+clockSkew) // closed a moment earlier, it would count none
 }
 
 // giveBack lets others have the session, and the gateway: the cached connection

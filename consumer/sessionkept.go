@@ -48,8 +48,7 @@ func (s *session) keep(ctx context.Context) bool {
 		select {
 		case <-s.gateway.awaitProbe():
 		case <-s.slotWanted():
-			s.slot = false
-			s.all.kept.Add(1)
+			s.slotGiven()
 		case <-look.Done():
 		}
 		cancel()
@@ -83,6 +82,28 @@ func (s *session) slotWanted() <-chan struct{} {
 		return s.all.wanted
 	}
 	return nil
+}
+
+func (s *session) slotGiven() {
+	s.slot = false
+	s.all.kept.Add(1)
+}
+
+// standAside waits for d or for the end of ctx, without a slot if another can have it.
+func (s *session) standAside(ctx context.Context, d time.Duration) {
+	s.yieldSlot()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.slotWanted():
+			s.slotGiven()
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (s *session) takeSlot(ctx context.Context) bool {

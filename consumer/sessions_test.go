@@ -140,3 +140,26 @@ func TestAKeptSessionGivesItsSlotUpOnceItMay(t *testing.T) {
 	w.send(well.messageTo("well"))
 	w.until("it is confirmed", func() bool { return w.row(well.id()).Status == store.Confirmed })
 }
+
+// A session that is left to its lock, with a slot since too many are kept without,
+// gives that to one whose gateway is back.
+func TestASessionLeftToItsLockGivesItsSlot(t *testing.T) {
+	w := newWorld(t, storetest.URL(t, "sqlite"), inSessions, offline, func(w *world, _ *relaytest.GatewayConfig) { w.lock = time.Minute })
+	w.consumer.Concurrency = 1
+	w.run()
+	kept := func() int { return strings.Count(w.log.String(), "session kept") }
+	id := w.enqueue(newCreate())
+	w.until("its session is kept", func() bool { return kept() == 1 })
+	for i := range 3 {
+		name := fmt.Sprintf("away-%d", i)
+		w.addGateway(name, relaytest.ModeOffline)
+		w.send(newCreate().messageTo(name))
+		w.until("the others' are kept", func() bool { return kept() == i+2 })
+	}
+	odd := newCreate().messageTo("odd")
+	odd.ApplicationProperties["DeadLetterReason"] = int64(7) // the SDK panics on it
+	w.send(odd)
+	w.until("its session is left to its lock", func() bool { return w.told.series()[`worklist_unreadable_messages_total`] > 0 })
+	w.gateway.SetMode(relaytest.ModeOneShot)
+	w.until("its action is confirmed", func() bool { return w.row(id).Status == store.Confirmed })
+}
