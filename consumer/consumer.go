@@ -34,6 +34,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -208,4 +209,23 @@ func (c *Consumer) consume(ctx context.Context) error {
 		return c.consumeSessions(ctx, client)
 	}
 	return c.consumePlain(ctx, client)
+}
+
+func chance() float64 { return rand.Float64() }
+
+// pause waits for d or for the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// closeQuietly closes a client or link; what it was closed for is known already.
+func closeQuietly(closing func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.Background(), settleDeadline)
+	defer cancel()
+	_ = closing(ctx)
 }

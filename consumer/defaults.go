@@ -1,9 +1,7 @@
 package consumer
 
 import (
-	"context"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 )
 
@@ -62,23 +60,4 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 		return otherwise
 	}
 	return d
-}
-
-func chance() float64 { return rand.Float64() }
-
-// pause waits for d or for the end of ctx.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
-
-// closeQuietly closes a client or link; what it was closed for is known already.
-func closeQuietly(closing func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.Background(), settleDeadline)
-	defer cancel()
-	_ = closing(ctx)
 }

@@ -114,15 +114,13 @@ func (c *Consumer) acceptNext(ctx context.Context, client *azservicebus.Client, 
 	}
 	receiver, err := c.accept(ctx, client, wait)
 	slot := all.endAccept()
-	if receiver != nil && (slot || all.freeSlot()) {
+	switch {
+	case receiver != nil && (slot || all.freeSlot()):
 		s := c.newSession(all, receiver)
 		all.open.Go(func() { s.work(ctx) })
-		return nil
-	}
-	if receiver != nil {
+	case receiver != nil:
 		closeQuietly(receiver.Close) // no delivery is counted: nothing was received
-	}
-	if slot {
+	case slot:
 		<-all.slots
 	}
 	return err

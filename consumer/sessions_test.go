@@ -19,7 +19,7 @@ func TestSeveralAcceptsWait(t *testing.T) {
 		w.consumer.Concurrency = slots
 		w.run()
 		id := w.enqueue(newCreate())
-		w.until("the session is kept", func() bool { return strings.Contains(w.log.String(), "session kept") })
+		w.kept(1)
 		w.until("as many accepts wait as may", func() bool { return w.broker.Accepts(queue) == accepts })
 		w.gateway.SetMode(relaytest.ModeOneShot)
 		w.until("it has a slot again", func() bool { return w.row(id).Status == store.Confirmed })
@@ -46,15 +46,9 @@ func TestAKeptSessionGivesItsSlotToOneWhoseGatewayIsBack(t *testing.T) {
 	w := newWorld(t, storetest.URL(t, "sqlite"), inSessions, offline)
 	w.consumer.Concurrency = 1
 	w.run()
-	kept := func() int { return strings.Count(w.log.String(), "session kept") }
 	id := w.enqueue(newCreate())
-	w.until("its session is kept", func() bool { return kept() == 1 })
-	for i := range 4 {
-		name := fmt.Sprintf("away-%d", i)
-		w.addGateway(name, relaytest.ModeOffline)
-		w.send(newCreate().messageTo(name))
-		w.until("the others' are kept", func() bool { return kept() == i+2 })
-	}
+	w.kept(1)
+	w.keepOthers(4)
 	w.gateway.SetMode(relaytest.ModeOneShot)
 	w.until("its action is confirmed", func() bool { return w.row(id).Status == store.Confirmed })
 }
@@ -72,7 +66,7 @@ func TestNoAcceptIsEnded(t *testing.T) {
 	}
 	w.run()
 	id := w.enqueue(newCreate())
-	w.until("the session is kept", func() bool { return strings.Contains(w.log.String(), "session kept") })
+	w.kept(1)
 	w.until("all accepts wait", func() bool { return w.broker.Accepts(queue) == 4 })
 	w.send(newCreate().messageTo("well-0"), newCreate().messageTo("well-1"), newCreate().messageTo("well-2"), newCreate().messageTo("well-3"))
 	w.broker.Delay(10*time.Millisecond, time.Minute) // the accepts that follow take a while until they wait
@@ -102,7 +96,7 @@ func TestASessionWithoutASlotIsGivenBack(t *testing.T) {
 	w.run()
 	kept := newCreate()
 	w.enqueue(kept)
-	w.until("the session is kept", func() bool { return strings.Contains(w.log.String(), "session kept") })
+	w.kept(1)
 	w.until("an accept waits", func() bool { return w.broker.Accepts(queue) == 1 })
 	probe := relaytest.Reply{Honest: true}
 	w.gateway.Script(probe, relaytest.Reply{Honest: true, After: 2 * time.Second})
@@ -125,17 +119,11 @@ func TestAKeptSessionGivesItsSlotUpOnceItMay(t *testing.T) {
 	w.consumer.Concurrency = 1
 	w.addGateway("well", relaytest.ModeOneShot)
 	w.run()
-	kept := func() int { return strings.Count(w.log.String(), "session kept") }
 	odd := newCreate().message()
 	odd.ApplicationProperties["DeadLetterReason"] = int64(7) // the SDK panics on it
 	w.send(odd)
 	w.until("its session is left to its lock, without a slot", func() bool { return w.told.series()[`worklist_unreadable_messages_total`] > 0 })
-	for i := range 4 {
-		name := fmt.Sprintf("away-%d", i)
-		w.addGateway(name, relaytest.ModeOffline)
-		w.send(newCreate().messageTo(name))
-		w.until("its session is kept", func() bool { return kept() == i+1 })
-	}
+	w.keepOthers(4)
 	well := newCreate()
 	w.send(well.messageTo("well"))
 	w.until("it is confirmed", func() bool { return w.row(well.id()).Status == store.Confirmed })
@@ -147,19 +135,31 @@ func TestASessionLeftToItsLockGivesItsSlot(t *testing.T) {
 	w := newWorld(t, storetest.URL(t, "sqlite"), inSessions, offline, func(w *world, _ *relaytest.GatewayConfig) { w.lock = time.Minute })
 	w.consumer.Concurrency = 1
 	w.run()
-	kept := func() int { return strings.Count(w.log.String(), "session kept") }
 	id := w.enqueue(newCreate())
-	w.until("its session is kept", func() bool { return kept() == 1 })
-	for i := range 3 {
-		name := fmt.Sprintf("away-%d", i)
-		w.addGateway(name, relaytest.ModeOffline)
-		w.send(newCreate().messageTo(name))
-		w.until("the others' are kept", func() bool { return kept() == i+2 })
-	}
+	w.kept(1)
+	w.keepOthers(3)
 	odd := newCreate().messageTo("odd")
 	odd.ApplicationProperties["DeadLetterReason"] = int64(7) // the SDK panics on it
 	w.send(odd)
 	w.until("its session is left to its lock", func() bool { return w.told.series()[`worklist_unreadable_messages_total`] > 0 })
 	w.gateway.SetMode(relaytest.ModeOneShot)
 	w.until("its action is confirmed", func() bool { return w.row(id).Status == store.Confirmed })
+}
+
+// kept waits until sessions have been kept n times.
+func (w *world) kept(n int) {
+	w.t.Helper()
+	w.until(fmt.Sprint(n, " sessions are kept"), func() bool { return strings.Count(w.log.String(), "session kept") >= n })
+}
+
+// keepOthers has the sessions of n more gateways kept, which are away.
+func (w *world) keepOthers(n int) {
+	w.t.Helper()
+	before := strings.Count(w.log.String(), "session kept")
+	for i := range n {
+		name := fmt.Sprintf("away-%d", i)
+		w.addGateway(name, relaytest.ModeOffline)
+		w.send(newCreate().messageTo(name))
+		w.kept(before + i + 1)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jmoiron/sqlx"
 
 	"github.com/worklist-relay/worklist-relay/store"
 	"github.com/worklist-relay/worklist-relay/store/storetest"
@@ -248,6 +249,18 @@ func TestGatheredAndGone(t *testing.T) {
 	f.mark(refs[0])
 }
 
+// leaving is a context that ends while a statement is under way, which tx keeps
+// waiting until then.
+func (f fixture) leaving(t *testing.T, d *driven, tx *sqlx.Tx) context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		await(t, func() bool { return d.under() })
+		cancel()
+		f.must(tx.Rollback())
+	}()
+	return ctx
+}
+
 // TestGatheredByOneWhoLeaves: the end of its leader's context does not end a
 // statement that others are in.
 func TestGatheredByOneWhoLeaves(t *testing.T) {
@@ -258,12 +271,7 @@ func TestGatheredByOneWhoLeaves(t *testing.T) {
 	if _, err := tx.Exec("SELECT 1 FROM actions WHERE action_id = $1 FOR UPDATE", refs[1].ActionID); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		await(t, func() bool { return d.under() })
-		cancel()
-		f.must(tx.Rollback())
-	}()
+	ctx := f.leaving(t, d, tx)
 	statements, _ := d.since(func() {
 		wantErrors(t, f.together(t, func() error { return f.MarkSent(ctx, refs[0], gateway, lease) }, f.marking(refs[1]), f.marking(refs[2])), nil, nil, nil)
 	})
@@ -279,16 +287,11 @@ func TestGatheredClaimOfOneWhoLeaves(t *testing.T) {
 	if _, err := tx.Exec("LOCK TABLE actions IN SHARE MODE"); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		await(t, func() bool { return d.under() })
-		cancel()
-		f.must(tx.Rollback())
-	}()
+	ctx := f.leaving(t, d, tx)
 	claims := make([]store.Claim, 3)
 	var writes []func() error
 	for i := range claims {
-		writes = append(writes, func() (err error) { claims[i], err = f.Claim(ctx, nth(int64(i+1))); return err })
+		writes = append(writes, f.claiming(ctx, claims, i, nth(int64(i+1))))
 	}
 	statements, _ := d.since(func() { wantErrors(t, f.together(t, writes...), nil, nil, nil) })
 	same(t, "statements", statements, 1)

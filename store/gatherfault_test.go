@@ -17,9 +17,9 @@ import (
 )
 
 // claiming claims into claims[i].
-func (f fixture) claiming(claims []store.Claim, i int, d store.Delivery) func() error {
+func (f fixture) claiming(ctx context.Context, claims []store.Claim, i int, d store.Delivery) func() error {
 	return func() (err error) {
-		claims[i], err = f.Claim(context.Background(), d)
+		claims[i], err = f.Claim(ctx, d)
 		return err
 	}
 }
@@ -34,7 +34,7 @@ func TestGatheredClaimsWithALateAnswer(t *testing.T) {
 	claims := make([]store.Claim, 3)
 	release := server.hold()
 	time.AfterFunc(3*time.Second, release)
-	wantErrors(t, f.together(t, f.claiming(claims, 0, nth(1)), f.claiming(claims, 1, nth(2)), f.claiming(claims, 2, nth(3))), nil, nil, nil)
+	wantErrors(t, f.together(t, f.claiming(t.Context(), claims, 0, nth(1)), f.claiming(t.Context(), claims, 1, nth(2)), f.claiming(t.Context(), claims, 2, nth(3))), nil, nil, nil)
 	for _, c := range claims {
 		same(t, "verdict", c.Verdict, store.Claimed)
 	}
@@ -72,7 +72,7 @@ func TestGatheredClaimBesideAnInsert(t *testing.T) {
 			return claim()
 		}
 	}
-	wantErrors(t, f.together(t, then(f.claiming(claims, 0, nth(1))), f.claiming(claims, 1, nth(2)), then(f.claiming(claims, 2, nth(3)))), nil, nil, nil)
+	wantErrors(t, f.together(t, then(f.claiming(t.Context(), claims, 0, nth(1))), f.claiming(t.Context(), claims, 1, nth(2)), then(f.claiming(t.Context(), claims, 2, nth(3)))), nil, nil, nil)
 	for _, c := range claims {
 		same(t, "verdict", c.Verdict, store.Claimed)
 	}
@@ -98,11 +98,11 @@ func TestGatheredInOrder(t *testing.T) {
 	mine, theirs := make([]store.Claim, 3), make([]store.Claim, 3)
 	done := make(chan []error, 2)
 	go func() {
-		done <- f.together(t, f.claiming(mine, 0, nth(1)), f.claiming(mine, 1, nth(2)), f.claiming(mine, 2, nth(3)))
+		done <- f.together(t, f.claiming(t.Context(), mine, 0, nth(1)), f.claiming(t.Context(), mine, 1, nth(2)), f.claiming(t.Context(), mine, 2, nth(3)))
 	}()
 	await(t, d.under)
 	go func() {
-		done <- other.together(t, other.claiming(theirs, 0, nth(3)), other.claiming(theirs, 1, nth(2)), other.claiming(theirs, 2, nth(1)))
+		done <- other.together(t, other.claiming(t.Context(), theirs, 0, nth(3)), other.claiming(t.Context(), theirs, 1, nth(2)), other.claiming(t.Context(), theirs, 2, nth(1)))
 	}()
 	await(t, func() (waits bool) {
 		f.must(watching.Get(&waits, `SELECT EXISTS (SELECT 1 FROM pg_stat_activity a JOIN pg_locks l USING (pid)
