@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 )
 
 // containers are those of the app and its jobs, by where they are.
@@ -107,7 +109,7 @@ var program = sync.OnceValues(func() (path string, err error) {
 })
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code := suite.Tests(m).Run()
 	if built != "" {
 		_ = os.RemoveAll(built)
 	}

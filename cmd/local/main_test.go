@@ -13,10 +13,12 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"local": main})
+	testscript.Main(suite.Tests(m), map[string]func(){"local": main})
 }
 
 // TestScripts runs the command as a person or a shell script would.

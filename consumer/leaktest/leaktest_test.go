@@ -6,15 +6,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
 	"github.com/worklist-relay/worklist-relay/store"
 	"github.com/worklist-relay/worklist-relay/store/storetest"
 )
+
+func TestMain(m *testing.M) { os.Exit(suite.Tests(m).Run()) }
 
 func TestFind(t *testing.T) {
 	body, err := json.Marshal(leaktest.Create("0f0f0f0f-0000-4000-8000-000000000001", "SYN00000001", "20300506"))

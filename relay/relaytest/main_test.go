@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(suite.Tests(m)) }
 
 // patience bounds every wait of these tests; none of them is expected to use it.
 const patience = 20 * time.Second

@@ -2,15 +2,19 @@ package storefill_test
 
 import (
 	"context"
+	"os"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/store"
 	"github.com/worklist-relay/worklist-relay/store/storefill"
 	"github.com/worklist-relay/worklist-relay/store/storetest"
 )
+
+func TestMain(m *testing.M) { os.Exit(suite.Tests(m).Run()) }
 
 func TestFill(t *testing.T) {
 	ctx := context.Background()

@@ -2,13 +2,17 @@ package amqp_test
 
 import (
 	"math"
+	"os"
 	"testing"
 	"time"
 
 	peer "github.com/Azure/go-amqp"
 	"github.com/google/go-cmp/cmp"
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/consumer/servicebustest/internal/amqp"
 )
+
+func TestMain(m *testing.M) { os.Exit(suite.Tests(m).Run()) }
 
 // values holds one value of every type, beside values at the edges of their encodings.
 var values = map[string]any{
