@@ -2,7 +2,6 @@ package deploy_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,10 +17,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 )
 
-// patience is how long anything may take that has to happen; machines are busy.
-const patience = 2 * time.Minute
+// patience is how long a process may take to end before it is killed; machines are busy.
+const patience = 4 * time.Minute
 
 // confinement runs an image's files as strictly as a platform may: as the image's
 // user, with no capability and no way to one, and a root that cannot be written.
@@ -132,11 +133,7 @@ func (c *container) stop() {
 // exits waits until the container has ended by itself, with this code.
 func (c *container) exits(code int) {
 	c.t.Helper()
-	select {
-	case <-c.ended:
-	case <-time.After(patience):
-		c.t.Fatalf("%v did not end", c.args)
-	}
+	suite.Receive(c.t, fmt.Sprintf("%v ends", c.args), c.ended)
 	if got := c.cmd.ProcessState.ExitCode(); got != code {
 		c.t.Fatalf("%v ended with %v, want exit code %d\n%s", c.args, c.cmd.ProcessState, code, c.log.String())
 	}
@@ -212,20 +209,4 @@ func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.buf.String()
-}
-
-// until waits for something to become true.
-func until(t *testing.T, what string, true func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !true() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("never: %s", what)
-		}
-	}
 }

@@ -10,6 +10,7 @@ import (
 
 // Dependabot ignores a folder where it finds nothing to do in silence.
 func TestDependabot(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile("../.github/dependabot.yml")
 	if err != nil {
 		t.Fatal(err)

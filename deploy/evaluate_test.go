@@ -12,8 +12,8 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// evaluate goes round until what depends on what has its value.
-func (m *module) evaluate(values map[string]cty.Value) {
+// give sets the variables that values has, and returns what each is then.
+func (m *module) give(values map[string]cty.Value) map[string]cty.Value {
 	inputs := map[string]cty.Value{}
 	for i := range m.variables {
 		v := &m.variables[i]
@@ -22,6 +22,11 @@ func (m *module) evaluate(values map[string]cty.Value) {
 		}
 		inputs[v.name] = v.value
 	}
+	return inputs
+}
+
+// evaluate goes round until what depends on what has its value.
+func (m *module) evaluate(inputs map[string]cty.Value) {
 	faults := m.faults
 	locals := map[string]cty.Value{}
 	for name := range m.locals {
@@ -130,7 +135,7 @@ func (m *module) decode(r *resource, body hcl.Body, address string, each map[str
 		values = m.values.NewChild()
 		values.Variables = map[string]cty.Value{"each": cty.ObjectVal(each)}
 	}
-	value, diags := hcldec.Decode(dynblock.Expand(body, values), r.schema.spec(), values)
+	value, diags := hcldec.Decode(dynblock.Expand(body, values), r.schema.spec, values)
 	m.refuse(diags)
 	if !value.IsKnown() || value.IsNull() {
 		return cty.DynamicVal

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 )
 
 // image is what an OCI layout holds.
@@ -75,6 +77,15 @@ func buildImage(t *testing.T, sources string) image {
 		built.compressed += layer.Size
 	}
 	return built
+}
+
+// imageAsked skips a test of the image that nobody asks for, with -long or with
+// REQUIRE_IMAGE=1.
+func imageAsked(t *testing.T) {
+	t.Helper()
+	if os.Getenv("REQUIRE_IMAGE") != "1" {
+		suite.OnlyLong(t, "an image is built")
+	}
 }
 
 // withoutImage ends a test that cannot have the image, or cannot run it.

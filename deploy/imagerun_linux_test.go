@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
 	"github.com/worklist-relay/worklist-relay/store/storetest"
 )
@@ -22,9 +23,9 @@ import (
 // TestImageRuns lets the image do the main job as a platform would run it: the
 // books balance after 100 actions, also when it is stopped in the middle and
 // another container goes on. It needs root and buildah, and runs in runc and in a
-// chroot that is as strict, or in what of these works. Without, it is skipped; with
-// REQUIRE_IMAGE=1 it fails instead.
+// chroot that is as strict, or in what of these works.
 func TestImageRuns(t *testing.T) {
+	imageAsked(t)
 	if os.Geteuid() != 0 {
 		withoutImage(t, "only root can confine it")
 	}
@@ -62,8 +63,8 @@ func testImageRuns(t *testing.T, inside confinement, databaseURL string) {
 	url := first.answers()
 	t.Logf("%v until /livez answered", time.Since(began).Round(time.Millisecond))
 	first.checkConfined()
-	until(t, "/readyz says 200", func() bool { return statusOf(url+"/readyz") == http.StatusOK })
-	until(t, "some actions are done", func() bool { return w.books().Items > 10 })
+	suite.Until(t, "/readyz says 200", func() bool { return statusOf(url+"/readyz") == http.StatusOK })
+	suite.Until(t, "some actions are done", func() bool { return w.books().Items > 10 })
 	if got := statusOf(url + "/metrics"); got != http.StatusOK {
 		t.Errorf("/metrics says %d, want 200", got)
 	}
@@ -71,7 +72,7 @@ func testImageRuns(t *testing.T, inside confinement, databaseURL string) {
 	first.stop()
 
 	second := inside.start(inside.settings.Cmd...)
-	until(t, "nothing is left in the queue", func() bool { return w.books().Left == 0 })
+	suite.Until(t, "nothing is left in the queue", func() bool { return w.books().Left == 0 })
 	second.stop()
 
 	var rows []struct{ Status, Reason string }
@@ -96,7 +97,7 @@ var httpAddr = regexp.MustCompile(`"http_addr":"([^"]+)"`)
 // there, and returns the URL.
 func (c *container) answers() (url string) {
 	c.t.Helper()
-	until(c.t, "/livez says 200", func() bool {
+	suite.Until(c.t, "/livez says 200", func() bool {
 		select {
 		case <-c.ended:
 			c.t.Fatalf("%v ended with %v\n%s", c.args, c.cmd.ProcessState, c.log.String())
@@ -124,12 +125,7 @@ type world struct {
 
 func startWorld(t *testing.T, databaseURL string) *world {
 	t.Helper()
-	folder := t.TempDir()
-	w := &world{t: t, bin: filepath.Join(folder, "local"), env: map[string]string{}, data: t.TempDir()}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", w.bin, "../cmd/local")
-	if said, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, said)
-	}
+	w := &world{t: t, bin: program(t, local), env: map[string]string{}, data: t.TempDir()}
 	const file = "worklist.db"
 	if strings.HasPrefix(databaseURL, "sqlite:") {
 		databaseURL = "sqlite:" + filepath.Join(w.data, file)
@@ -140,10 +136,10 @@ func startWorld(t *testing.T, databaseURL string) *world {
 			}
 		}
 	}
-	env := filepath.Join(folder, "env")
+	env := filepath.Join(t.TempDir(), "env")
 	w.start("serve", "--consumer=false", "--sessions", "--env-file", env, "--database-url", databaseURL,
 		"--gateways", "leeds=one-shot:rtt=20ms,hull=persistent:rtt=20ms,york=reject")
-	until(t, "the servers are up", func() bool { _, err := os.Stat(env); return err == nil })
+	suite.Until(t, "the servers are up", func() bool { _, err := os.Stat(env); return err == nil })
 	text, err := os.ReadFile(env)
 	if err != nil {
 		t.Fatal(err)

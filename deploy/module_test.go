@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/hashicorp/hcl/v2"
@@ -51,20 +52,34 @@ type resource struct {
 // The test fails where it cannot be read at all; what is wrong in it is in faults.
 func loadModule(t *testing.T, dir string, values map[string]cty.Value) *module {
 	t.Helper()
+	m := readModule(t, dir, nil)
+	m.evaluate(m.give(values))
+	return m
+}
+
+// readModule reads the folder, with other content for some of its files.
+func readModule(t *testing.T, dir string, changed map[string][]byte) *module {
+	t.Helper()
 	m := &module{dir: dir, sources: map[string][]byte{}, locals: map[string]hcl.Expression{}}
 	files, err := filepath.Glob(filepath.Join(dir, "*.tf"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%s holds no Terraform: %v", dir, err)
 	}
-	schemas := readSchemas(t)
+	schemas, err := readSchemas()
+	if err != nil {
+		t.Fatalf("testdata/azurerm.json: %v", err)
+	}
 	for _, path := range files {
 		source, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		name := filepath.Base(path)
+		if other, ok := changed[name]; ok {
+			source = other
+		}
 		m.sources[name] = source
-		file, diags := hclsyntax.ParseConfig(source, name, hcl.InitialPos)
+		file, diags := parseOnce(source, name)
 		m.refuse(diags)
 		if body, ok := file.Body.(*hclsyntax.Body); ok {
 			for _, b := range body.Blocks {
@@ -72,8 +87,18 @@ func loadModule(t *testing.T, dir string, values map[string]cty.Value) *module {
 			}
 		}
 	}
-	m.evaluate(values)
 	return m
+}
+
+// parsed are the files that were read, func() (*hcl.File, hcl.Diagnostics) each, by
+// name and content. Nothing that evaluates them changes them.
+var parsed sync.Map
+
+func parseOnce(source []byte, name string) (*hcl.File, hcl.Diagnostics) {
+	once, _ := parsed.LoadOrStore(name+"\n"+string(source), sync.OnceValues(func() (*hcl.File, hcl.Diagnostics) {
+		return hclsyntax.ParseConfig(source, name, hcl.InitialPos)
+	}))
+	return once.(func() (*hcl.File, hcl.Diagnostics))()
 }
 
 func (m *module) refuse(diags hcl.Diagnostics) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -93,25 +92,43 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// built is where program builds; TestMain removes it.
-var built string
+// built is where programs are; TestMain removes it.
+var built = sync.OnceValues(func() (folder string, err error) { return os.MkdirTemp("", "deploy") })
 
-// program builds worklist-relay once, and returns the path of the binary.
-var program = sync.OnceValues(func() (path string, err error) {
-	if built, err = os.MkdirTemp("", "deploy"); err != nil {
+// worklistRelay and local are the paths of the two binaries, each made once.
+var (
+	worklistRelay = sync.OnceValues(func() (string, error) { return binary("worklist-relay") })
+	local         = sync.OnceValues(func() (string, error) { return binary("local") })
+)
+
+// binary has go run copy the program instead of running it: what go run has linked
+// stays in the build cache, and what go build has does not.
+func binary(name string) (path string, err error) {
+	folder, err := built()
+	if err != nil {
 		return "", err
 	}
-	path = filepath.Join(built, "worklist-relay")
-	if out, err := exec.Command("go", "build", "-o", path, "../cmd/worklist-relay").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	path = filepath.Join(folder, name)
+	if out, err := exec.Command("go", "run", "-exec", "cp", "../cmd/"+name, path).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go run: %w\n%s", err, out)
 	}
 	return path, nil
-})
+}
+
+// program is the path of a binary, and ends the test where there is none.
+func program(t *testing.T, made func() (string, error)) string {
+	t.Helper()
+	path, err := made()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
 
 func TestMain(m *testing.M) {
 	code := suite.Tests(m).Run()
-	if built != "" {
-		_ = os.RemoveAll(built)
+	if folder, err := built(); err == nil {
+		_ = os.RemoveAll(folder)
 	}
 	os.Exit(code)
 }
@@ -135,12 +152,19 @@ func argumentFaults(t *testing.T, m *module) (faults []string) {
 // onlyLogLevel is what it says where nothing else is wrong.
 const onlyLogLevel = "configuration: LOG_LEVEL is not a log level"
 
+// runs are those of ran, func() string each: most mistakes leave most containers as
+// they are.
+var runs sync.Map
+
 func ran(t *testing.T, arguments []string, environment map[string]string) (fault string) {
 	t.Helper()
-	binary, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
+	binary := program(t, worklistRelay)
+	key := fmt.Sprintf("%q %q", arguments, environment)
+	once, _ := runs.LoadOrStore(key, sync.OnceValue(func() string { return run(binary, arguments, environment) }))
+	return once.(func() string)()
+}
+
+func run(binary string, arguments []string, environment map[string]string) (fault string) {
 	if len(arguments) > 0 && arguments[0] == "doctor" {
 		// It would look for the network all the same; the others have its environment.
 		if out, err := exec.Command(binary, append(arguments, "--help")...).CombinedOutput(); err != nil {
@@ -149,14 +173,14 @@ func ran(t *testing.T, arguments []string, environment map[string]string) (fault
 		return ""
 	}
 	cmd := exec.Command(binary, arguments...)
-	for _, name := range slices.Sorted(maps.Keys(environment)) {
-		cmd.Env = append(cmd.Env, name+"="+environment[name])
+	for name, value := range environment {
+		cmd.Env = append(cmd.Env, name+"="+value)
 	}
 	cmd.Env = append(cmd.Env, "LOG_LEVEL=planted") // the last one counts
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	var exit *exec.ExitError
-	err = cmd.Run()
+	err := cmd.Run()
 	if !errors.As(err, &exit) || exit.ExitCode() != 3 || !strings.Contains(said.String(), onlyLogLevel) {
 		return fmt.Sprintf("worklist-relay %s: %v: %s", strings.Join(arguments, " "), err, said.String())
 	}

@@ -105,6 +105,7 @@ func emulated(t *testing.T) map[string]consumer.QueueProperties {
 // The program can work with both queues of Config.json, and the in-process
 // Service Bus takes the file. The emulator keeps no message for longer than an hour.
 func TestEmulatorConfig(t *testing.T) {
+	t.Parallel()
 	queues, err := servicebustest.ReadConfig(bytes.NewReader(read(t, "local/Config.json")))
 	if err != nil || len(queues) != 2 {
 		t.Errorf("%d queues: %v", len(queues), err)

@@ -10,6 +10,7 @@ import (
 
 // What deploy/README.md says is there: variables, folders, the names of jobs.
 func TestReadme(t *testing.T) {
+	t.Parallel()
 	text := string(read(t, "README.md"))
 	example := loadModule(t, "terraform/examples/complete", nil)
 	known := map[string]bool{}

@@ -8,7 +8,6 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -131,35 +130,58 @@ func TestRunbookOfDeadLettersHasAllReasons(t *testing.T) {
 // so that it comes no further than that.
 func TestCommandsAreTheProgrammes(t *testing.T) {
 	t.Parallel()
-	program := buildProgram(t)
+	program := program(t, worklistRelay)
+	helps, tried := map[string]string{}, map[string]bool{} // many lines stand in more than one place
 	for where, lines := range commands(t) {
 		for _, line := range lines {
-			testCommand(t, program, where, line, words(line)[1:])
+			args := words(line)[1:]
+			if tried[strings.Join(args, "\n")] {
+				continue
+			}
+			tried[strings.Join(args, "\n")] = true
+			command := leading(args)
+			if helps[command] == "" {
+				helps[command] = helpOf(t, program, where, command)
+			}
+			testCommand(t, program, where, line, args, helps[command])
 		}
 	}
+}
+
+// leading are the words before the first flag, or the first thing that is no word.
+func leading(args []string) string {
+	n := slices.IndexFunc(args, func(arg string) bool { return !regexp.MustCompile(`^[a-z]+$`).MatchString(arg) })
+	if n < 0 {
+		n = len(args)
+	}
+	return strings.Join(args[:n], " ")
+}
+
+func helpOf(t *testing.T, program, where, command string) string {
+	t.Helper()
+	help := exec.CommandContext(t.Context(), program, append(strings.Fields(command), "--help")...)
+	help.Env = []string{"HOME=" + t.TempDir()}
+	text, err := help.CombinedOutput()
+	if err != nil {
+		t.Errorf("%s: %s --help: %v\n%s", where, command, err, text)
+	}
+	return string(text)
 }
 
 // usageLine has the words of a command that does something, beneath which there
 // are no others.
 var usageLine = regexp.MustCompile(`(?m)^Usage:\n  ([a-z -]*[a-z])(?: .*)?\n\nFlags:`)
 
-func testCommand(t *testing.T, program, where, line string, args []string) {
+func testCommand(t *testing.T, program, where, line string, args []string, text string) {
 	t.Helper()
-	help := exec.CommandContext(t.Context(), program, append(slices.Clone(args), "--help")...)
-	help.Env = []string{"HOME=" + t.TempDir()}
-	text, err := help.CombinedOutput()
-	if err != nil {
-		t.Errorf("%s: %s --help: %v\n%s", where, line, err, text)
-		return
-	}
 	// The help of a command that is not there is that of the one above it.
-	usage := usageLine.FindStringSubmatch(string(text))
+	usage := usageLine.FindStringSubmatch(text)
 	if usage == nil || !strings.HasPrefix(line+" ", usage[1]+" ") {
 		t.Errorf("%s: %s: there is no such command:\n%s", where, line, text)
 	}
 	for _, arg := range args {
 		flag, _, _ := strings.Cut(arg, "=")
-		if strings.HasPrefix(flag, "--") && !regexp.MustCompile(`(?m)`+regexp.QuoteMeta(flag)+`\b`).Match(text) {
+		if strings.HasPrefix(flag, "--") && !regexp.MustCompile(`(?m)`+regexp.QuoteMeta(flag)+`\b`).MatchString(text) {
 			t.Errorf("%s: %s: the help does not know %s", where, line, flag)
 		}
 	}
@@ -167,25 +189,13 @@ func testCommand(t *testing.T, program, where, line string, args []string) {
 		return // it would look for a network; its flags were looked at
 	}
 	run := exec.CommandContext(t.Context(), program, args...)
-	run.Env, run.Dir = help.Env, t.TempDir()
+	run.Dir = t.TempDir()
+	run.Env = []string{"HOME=" + run.Dir}
 	out, err := run.CombinedOutput()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 2 || err != nil && exit == nil {
 		t.Errorf("%s: %s: %v\n%s", where, line, err, out)
 	}
-}
-
-func buildProgram(t *testing.T) string {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "worklist-relay")
-	if runtime.GOOS == "windows" {
-		program += ".exe"
-	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, "../cmd/worklist-relay")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	return program
 }
 
 var (

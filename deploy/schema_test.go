@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"strings"
-	"testing"
+	"sync"
 
 	"github.com/hashicorp/hcl/v2/ext/tryfunc"
 	"github.com/hashicorp/hcl/v2/hcldec"
@@ -27,34 +27,36 @@ type block struct {
 	Min, Max  int               // how often; Max 0: no limit
 	Arguments map[string]string // TYPE, `TYPE required`, or `TYPE computed`, which is read and never set
 	Blocks    map[string]block
+
+	spec hcldec.ObjectSpec // how a body of this block is read, and with that what it may hold
 }
 
-func readSchemas(t *testing.T) schemas {
-	t.Helper()
+var readSchemas = sync.OnceValues(func() (s schemas, err error) {
 	text, err := os.ReadFile("testdata/azurerm.json")
-	if err != nil {
-		t.Fatal(err)
+	if err == nil {
+		err = json.Unmarshal(text, &s)
 	}
-	var s schemas
-	if err := json.Unmarshal(text, &s); err != nil {
-		t.Fatalf("testdata/azurerm.json: %v", err)
-	}
-	return s
-}
+	specify(s.Resources)
+	specify(s.Data)
+	return s, err
+})
 
-// spec says how a body of this block is read, and with that what it may hold.
-func (b block) spec() hcldec.ObjectSpec {
-	spec := hcldec.ObjectSpec{}
-	for name, text := range b.Arguments {
-		typ, word, _ := strings.Cut(text, " ")
-		if word != "computed" {
-			spec[name] = &hcldec.AttrSpec{Name: name, Type: typeNamed(typ), Required: word == "required"}
+// specify gives blocks their spec.
+func specify(blocks map[string]block) {
+	for name, b := range blocks {
+		specify(b.Blocks)
+		b.spec = hcldec.ObjectSpec{}
+		for name, text := range b.Arguments {
+			typ, word, _ := strings.Cut(text, " ")
+			if word != "computed" {
+				b.spec[name] = &hcldec.AttrSpec{Name: name, Type: typeNamed(typ), Required: word == "required"}
+			}
 		}
+		for name, nested := range b.Blocks {
+			b.spec[name] = &hcldec.BlockListSpec{TypeName: name, Nested: nested.spec, MinItems: nested.Min, MaxItems: nested.Max}
+		}
+		blocks[name] = b
 	}
-	for name, nested := range b.Blocks {
-		spec[name] = &hcldec.BlockListSpec{TypeName: name, Nested: nested.spec(), MinItems: nested.Min, MaxItems: nested.Max}
-	}
-	return spec
 }
 
 func typeNamed(name string) cty.Type {

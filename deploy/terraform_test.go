@@ -63,7 +63,7 @@ func parse(t *testing.T, path string) *hclsyntax.Body {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, diags := hclsyntax.ParseConfig(source, path, hcl.InitialPos)
+	file, diags := parseOnce(source, path)
 	if diags.HasErrors() {
 		t.Fatal(diags)
 	}
@@ -186,10 +186,12 @@ func TestRefused(t *testing.T) {
 // refusals names the variables whose validation does not hold.
 func refusals(t *testing.T, values map[string]cty.Value) (refused []string) {
 	t.Helper()
-	m := loadModule(t, "terraform", values)
+	m := readModule(t, "terraform", nil)
+	inputs := m.give(values)
+	scope := &hcl.EvalContext{Functions: functions, Variables: map[string]cty.Value{"var": cty.ObjectVal(inputs)}}
 	for _, v := range m.variables {
 		for _, b := range v.block.Body.Blocks {
-			holds, diags := b.Body.Attributes["condition"].Expr.Value(m.values)
+			holds, diags := b.Body.Attributes["condition"].Expr.Value(scope)
 			if diags.HasErrors() {
 				t.Errorf("%s: %v", v.name, diags)
 			}

@@ -18,6 +18,7 @@ var (
 // What a workflow runs cannot be changed under it by moving a tag, and a job has
 // no rights that it does not name.
 func TestWorkflows(t *testing.T) {
+	t.Parallel()
 	const folder = "../.github/workflows"
 	files, err := filepath.Glob(filepath.Join(folder, "*"))
 	if err != nil || len(files) == 0 {
