@@ -89,24 +89,54 @@ var signed = regexp.MustCompile(`(?i)(^|[^a-z])sig(=|%(25)*3d)[a-z0-9%+/]{8}`)
 // Find returns the fields of the canaries that are in text, in their order and
 // each once: in either case, in pieces such as the family name alone, and
 // escaped for JSON or a URL, in base64, in hexadecimal, or as a list of bytes.
-func Find(text string) (fields []string) {
-	lower := strings.ToLower(text)
-	for _, n := range needles {
-		if (strings.Contains(text, n.exact) || n.folded != "" && strings.Contains(lower, n.folded)) && !slices.Contains(fields, n.field) {
-			fields = append(fields, n.field)
+func Find(text string) (fields []string) { return find([]byte(text)) }
+
+func find(text []byte) (fields []string) {
+	found := make(map[string]bool)
+	for at := range len(text) - 1 {
+		for _, n := range byStart[start(text[at], text[at+1])] {
+			if len(text)-at < len(n.form) {
+				continue
+			}
+			here := string(text[at : at+len(n.form)])
+			if here == n.form || n.folds && strings.EqualFold(here, n.form) {
+				found[n.field] = true
+			}
 		}
 	}
-	if signed.MatchString(text) {
+	for _, c := range Canaries {
+		if found[c.Field] && !slices.Contains(fields, c.Field) {
+			fields = append(fields, c.Field)
+		}
+	}
+	if isSigned(text) {
 		fields = append(fields, "signature of a token")
 	}
 	return fields
 }
 
+// isSigned looks for the expression only where it may match: files of megabytes
+// are searched.
+func isSigned(text []byte) bool {
+	for at := range len(text) - 3 {
+		if lower(text[at]) == 's' && lower(text[at+1]) == 'i' && lower(text[at+2]) == 'g' &&
+			signed.Match(text[max(0, at-1):min(len(text), at+64)]) {
+			return true
+		}
+	}
+	return false
+}
+
 // Check fails the test for each canary in text, which is from where.
 func Check(t testing.TB, where, text string) {
 	t.Helper()
-	for _, field := range Find(text) {
-		t.Errorf("%s holds the canary of %s: %q", where, field, around(text, field))
+	check(t, where, []byte(text))
+}
+
+func check(t testing.TB, where string, text []byte) {
+	t.Helper()
+	for _, field := range find(text) {
+		t.Errorf("%s holds the canary of %s: %q", where, field, around(string(text), field))
 	}
 }
 
@@ -115,9 +145,9 @@ func around(text, field string) string {
 	const before, after = 200, 300 // bytes
 	lower := strings.ToLower(text)
 	for _, n := range needles {
-		at := strings.Index(text, n.exact)
-		if at < 0 && n.folded != "" && len(lower) == len(text) {
-			at = strings.Index(lower, n.folded)
+		at := strings.Index(text, n.form)
+		if at < 0 && n.folds && len(lower) == len(text) {
+			at = strings.Index(lower, strings.ToLower(n.form))
 		}
 		if n.field == field && at >= 0 {
 			return strings.ToValidUTF8(text[max(0, at-before):min(len(text), at+after)], "?")
@@ -128,24 +158,47 @@ func around(text, field string) string {
 
 // needle is one form of a canary, as it is searched for.
 type needle struct {
-	field  string
-	exact  string
-	folded string // in lower case; "" where case matters
+	field string
+	form  string
+	folds bool // it is searched for in either case
 }
 
 var needles = func() (list []needle) {
 	for _, c := range Canaries {
 		for _, piece := range c.pieces() {
 			for _, form := range []string{piece, url.QueryEscape(piece), url.PathEscape(piece), ascii(piece), hex.EncodeToString([]byte(piece)), bytesOf(piece)} {
-				list = append(list, needle{c.Field, form, strings.ToLower(form)})
+				list = append(list, needle{c.Field, form, true})
 			}
 			for _, form := range inBase64(piece) {
-				list = append(list, needle{c.Field, form, ""})
+				list = append(list, needle{c.Field, form, false})
 			}
 		}
 	}
 	return list
 }()
+
+// byStart are the needles by their first two bytes, in lower case, so that one pass
+// over a text finds them all.
+var byStart = func() (by [1 << 16][]needle) {
+	for _, n := range needles {
+		for i, form := range []string{n.form, strings.ToLower(n.form)} {
+			at := start(form[0], form[1])
+			if i == 0 || at != start(n.form[0], n.form[1]) { // a letter that is not of ASCII has other bytes in lower case
+				by[at] = append(by[at], n)
+			}
+		}
+	}
+	return by
+}()
+
+func start(first, second byte) int { return int(lower(first))<<8 | int(lower(second)) }
+
+func lower(b byte) byte {
+	if 'A' <= b && b <= 'Z' {
+		b += 'a' - 'A'
+	}
+	return b
+}
 
 // pieces is the value, and its words where they tell something alone.
 func (c Canary) pieces() []string {

@@ -21,6 +21,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(suite.Tests(m).Run()) }
 
 func TestFind(t *testing.T) {
+	t.Parallel()
 	body, err := json.Marshal(leaktest.Create("0f0f0f0f-0000-4000-8000-000000000001", "SYN00000001", "20300506"))
 	if err != nil {
 		t.Fatal(err)
@@ -50,6 +51,7 @@ func TestFind(t *testing.T) {
 }
 
 func TestFindPieces(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]string{
 		"the patient kingfisher is unknown":                                    "participant.name",
 		`{"message":"\u00c9lodie"}`:                                            "participant.name",
@@ -88,6 +90,7 @@ func (c *caught) Errorf(format string, args ...any) {
 }
 
 func TestProperties(t *testing.T) {
+	t.Parallel()
 	clean := map[string]any{"provider_id": "leeds", leaktest.PropertyName: leaktest.Property, "number": int64(7)}
 	leaktest.Properties(t, "clean properties", clean)
 	for name, value := range map[string]any{
@@ -104,7 +107,9 @@ func TestProperties(t *testing.T) {
 // Whatever table a canary stands in, it is found, and where it was overwritten
 // in a SQLite file as well.
 func TestDatabase(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
+		t.Parallel()
 		s := storetest.Open(t, address)
 		leaktest.Database(t, address)
 		variable := "KINGFISHER"
@@ -128,7 +133,9 @@ func TestDatabase(t *testing.T) {
 
 // A database that cannot be looked at has not been checked.
 func TestDatabaseWithoutTables(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
+		t.Parallel()
 		c := &caught{TB: t}
 		leaktest.Database(c, address)
 		if len(c.failures) == 0 {

@@ -71,7 +71,7 @@ func raw(t testing.TB, file string) {
 		if err != nil && !os.IsNotExist(err) {
 			t.Errorf("database file: %v", err)
 		}
-		Check(t, "file "+name, string(content))
+		check(t, "file "+name, content)
 	}
 }
 
