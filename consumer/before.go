@@ -107,7 +107,7 @@ func (d *delivery) before(ctx context.Context, claim store.Claim) (route, *outco
 		}
 		o = postponed(now.Add(c.Retry.postponement(d.in.postponed)), relay.PhaseAuth, err.Error(), arrived)
 	case claim.Earlier != nil:
-		o = postponed(afterNextTry(*claim.Earlier, now), "", "an earlier action for this accession number is not resolved", arrived)
+		o = postponed(afterNextTry(*claim.Earlier, now).Add(c.waits().AfterEarlier), "", "an earlier action for this accession number is not resolved", arrived)
 	case claim.Holder != nil:
 		o = accessionHeld()
 	case d.tooEarly(now):
@@ -200,13 +200,12 @@ func accessionHeld() outcome {
 	return refused(ReasonAccessionConflict, "another create of this provider holds the accession number")
 }
 
-// afterNextTry is when an action may look again whether an earlier one has ended.
+// afterNextTry is when an earlier action may have ended.
 func afterNextTry(earlier store.Action, now time.Time) time.Time {
-	next := now
 	if earlier.ClaimedUntil == nil && earlier.NextTry().After(now) {
-		next = earlier.NextTry()
+		return earlier.NextTry()
 	}
-	return next.Add(5 * time.Second)
+	return now
 }
 
 // value is what p points to, or zero.

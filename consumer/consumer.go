@@ -117,6 +117,8 @@ type Consumer struct {
 	Metrics metric.MeterProvider // nil: nothing is measured
 	Traces  trace.TracerProvider // nil: no spans; the producer's trace is named in the log all the same
 
+	pace
+
 	telemetry telemetry
 
 	routes   routeCache
@@ -138,11 +140,6 @@ type Consumer struct {
 	careful time.Time // receive one message at a time until then; belongs to the receive loop of a plain queue
 }
 
-const (
-	firstBackoff = 250 * time.Millisecond // after an error from the broker
-	lastBackoff  = 30 * time.Second
-)
-
 // Run handles messages until ctx ends. Then it stops receiving, gives back what
 // certainly was not sent, lets what was sent have its ack, record and
 // settlement, and returns when nothing is in flight: nil. Closing Relay ends the
@@ -157,15 +154,15 @@ func (c *Consumer) Run(ctx context.Context) error {
 		return fmt.Errorf("consumer: metrics: %w", err)
 	}
 	defer quiet()
-	defer c.sender.close()
-	defer c.outcomes.link.close()
+	defer c.sender.close(c)
+	defer c.outcomes.link.close(c)
 	probing, stop := context.WithCancel(ctx)
 	defer c.gateways.running.Wait()
 	defer stop()
 	c.gateways.start(probing, c)
 	defer c.startTelling(ctx)()
 	defer c.turning.ended()
-	backoff := firstBackoff
+	backoff := c.waits().FirstBackoff
 	for ctx.Err() == nil {
 		c.turned()
 		began := c.now()
@@ -174,14 +171,14 @@ func (c *Consumer) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if c.now().Sub(began) > lastBackoff {
-			backoff = firstBackoff
+		if c.now().Sub(began) > c.waits().LastBackoff {
+			backoff = c.waits().FirstBackoff
 		}
 		err = explained(err)
 		c.brokerAway(err)
 		c.log().Warn("queue not available, trying again", "queue", c.Queue, "error", err, "in", backoff.String())
 		pause(ctx, backoff)
-		backoff = min(2*backoff, lastBackoff)
+		backoff = min(2*backoff, c.waits().LastBackoff)
 	}
 	return nil
 }
@@ -203,7 +200,7 @@ func (c *Consumer) consume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer closeQuietly(client.Close)
+	defer c.waits().close(client.Close)
 	c.heard.now() // a new client starts a new silence
 	if c.Sessions {
 		return c.consumeSessions(ctx, client)
@@ -212,20 +209,3 @@ func (c *Consumer) consume(ctx context.Context) error {
 }
 
 func chance() float64 { return rand.Float64() }
-
-// pause waits for d or for the end of ctx.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
-
-// closeQuietly closes a client or link; what it was closed for is known already.
-func closeQuietly(closing func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.Background(), settleDeadline)
-	defer cancel()
-	_ = closing(ctx)
-}

@@ -22,6 +22,8 @@ type DeadLetters struct {
 	Store   *store.Store                         // migrated; required
 	Clinic  *time.Location                       // whose midnight ends the clinic day; nil: UTC
 	Now     func() time.Time                     // nil: time.Now
+
+	pace
 }
 
 // DeadLetter is one message of the dead-letter queue, as far as it can be read,
@@ -87,7 +89,7 @@ func (d *DeadLetters) scan(ctx context.Context, visit func(*letter) error) error
 	if err != nil {
 		return err
 	}
-	letters, err := openPeeker(d.Connect, d.Queue)
+	letters, err := openPeeker(d.waits(), d.Connect, d.Queue)
 	if err != nil {
 		return d.failed(err)
 	}
@@ -152,7 +154,7 @@ func (d *DeadLetters) read(ctx context.Context, page []*azservicebus.ReceivedMes
 			ids = append(ids, id)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeLimit)
+	ctx, cancel := context.WithTimeout(ctx, d.waits().StoreLimit)
 	defer cancel()
 	rows, err := d.Store.ActionsByID(ctx, ids)
 	if err != nil {
@@ -203,7 +205,7 @@ func (l *letter) complete(rows map[string]store.Action, relays relaysByRoute) {
 type relaysByRoute map[routeKey]string
 
 func (d *DeadLetters) relays(ctx context.Context) (relaysByRoute, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeLimit)
+	ctx, cancel := context.WithTimeout(ctx, d.waits().StoreLimit)
 	defer cancel()
 	rows, err := d.Store.Relays(ctx, "")
 	if err != nil {

@@ -12,6 +12,7 @@ const mostAbandoned = 16 // messages that are given back at once
 
 // deadLink is one receiver of the dead-letter queue, with what it holds.
 type deadLink struct {
+	waits    *waits
 	receiver *azservicebus.Receiver
 	held     []*azservicebus.ReceivedMessage
 	credit   int // messages asked for that have not come: they may still
@@ -40,7 +41,7 @@ func (l *deadLink) receive(ctx context.Context, n int, wait time.Duration) (mess
 		case err != nil:
 			return nil, true, err
 		}
-		pause(deadline, firstBackoff) // the SDK repaired its link
+		pause(deadline, l.waits.FirstBackoff) // the SDK repaired its link
 	}
 }
 
@@ -55,7 +56,7 @@ func (l *deadLink) hold(m *azservicebus.ReceivedMessage) {
 // come on this link, and stay locked with it.
 func (l *deadLink) drain() {
 	for l.credit > 0 {
-		messages, readable, err := l.receive(context.Background(), l.credit, firstBackoff)
+		messages, readable, err := l.receive(context.Background(), l.credit, l.waits.FirstBackoff)
 		if len(messages) == 0 && readable || err != nil {
 			return
 		}
@@ -66,7 +67,7 @@ func (l *deadLink) drain() {
 // abandon gives messages back, but for those whose lock has run out, which are
 // back already.
 func (l *deadLink) abandon(messages []*azservicebus.ReceivedMessage) {
-	ctx, cancel := context.WithTimeout(context.Background(), sendDeadline)
+	ctx, cancel := context.WithTimeout(context.Background(), l.waits.SendDeadline)
 	defer cancel()
 	slots := make(chan struct{}, mostAbandoned)
 	var abandoning sync.WaitGroup

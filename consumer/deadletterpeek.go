@@ -5,42 +5,41 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
 
 const (
-	peekDeadline = 30 * time.Second // for one page of dead letters
-	peekPage     = 250              // dead letters held at once, as many as the broker sends; with large bodies it sends fewer
+	peekPage = 250 // dead letters held at once, as many as the broker sends; with large bodies it sends fewer
 )
 
 // peeker looks through a dead-letter queue without locking anything.
 type peeker struct {
+	waits    *waits
 	client   *azservicebus.Client
 	receiver *azservicebus.Receiver
 }
 
 // openPeeker opens the dead-letter queue of a queue on a client of its own.
 // Close it after.
-func openPeeker(connect func() (*azservicebus.Client, error), queue string) (*peeker, error) {
+func openPeeker(w *waits, connect func() (*azservicebus.Client, error), queue string) (*peeker, error) {
 	client, err := connect()
 	if err != nil {
 		return nil, err
 	}
 	receiver, err := deadLetterReceiver(client, queue)
 	if err != nil {
-		closeQuietly(client.Close)
+		w.close(client.Close)
 		return nil, err
 	}
-	return &peeker{client, receiver}, nil
+	return &peeker{w, client, receiver}, nil
 }
 
 func deadLetterReceiver(client *azservicebus.Client, queue string) (*azservicebus.Receiver, error) {
 	return client.NewReceiverForQueue(queue, &azservicebus.ReceiverOptions{SubQueue: azservicebus.SubQueueDeadLetter})
 }
 
-func (p *peeker) close() { closeQuietly(p.client.Close) }
+func (p *peeker) close() { p.waits.close(p.client.Close) }
 
 // each calls read with page after page of dead letters in the order of the
 // queue, and unreadable with the sequence number of each that the SDK cannot
@@ -133,11 +132,11 @@ func (p *peeker) peek(ctx context.Context, from int64, n int) (page []*azservice
 			page, ok, err = nil, false, nil
 		}
 	}()
-	asking, cancel := context.WithTimeout(ctx, peekDeadline)
+	asking, cancel := context.WithTimeout(ctx, p.waits.PeekDeadline)
 	defer cancel()
 	page, err = p.receiver.PeekMessages(asking, n, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &from})
 	if err != nil && asking.Err() != nil && ctx.Err() == nil {
-		err = fmt.Errorf("the broker did not answer within %s", peekDeadline)
+		err = fmt.Errorf("the broker did not answer within %s", p.waits.PeekDeadline)
 	}
 	return page, true, err
 }

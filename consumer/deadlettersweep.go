@@ -10,10 +10,8 @@ import (
 )
 
 const (
-	sweepPage  = 32              // dead letters in hand at once
-	sweepQuiet = 2 * time.Second // when nothing comes for so long, nothing is there, or others have it locked
-
-	mostHeld = 2000 // messages held on one link; past 5000 the service delivers no more on it
+	sweepPage = 32   // dead letters in hand at once
+	mostHeld  = 2000 // messages held on one link; past 5000 the service delivers no more on it
 )
 
 // sweep settles certain messages of the dead-letter queue. None can be received
@@ -115,7 +113,7 @@ func (s *sweep) open(ctx context.Context) (*pass, error) {
 	}
 	p := &pass{sweep: s, client: client, most: s.page}
 	if err := p.attach(ctx); err != nil {
-		closeQuietly(client.Close)
+		s.dead.waits().close(client.Close)
 		return nil, s.dead.failed(err)
 	}
 	return p, nil
@@ -128,8 +126,8 @@ func (p *pass) attach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.links = append(p.links, &deadLink{receiver: receiver})
-	_, _, err = (&peeker{p.client, receiver}).peek(ctx, 1, 1)
+	p.links = append(p.links, &deadLink{waits: p.dead.waits(), receiver: receiver})
+	_, _, err = (&peeker{p.dead.waits(), p.client, receiver}).peek(ctx, 1, 1)
 	return err
 }
 
@@ -149,7 +147,7 @@ func (p *pass) receive(ctx context.Context) ([]*azservicebus.ReceivedMessage, er
 		if p.careful {
 			p.most = 1
 		}
-		messages, readable, err := link.receive(ctx, p.most, sweepQuiet)
+		messages, readable, err := link.receive(ctx, p.most, p.dead.waits().SweepQuiet)
 		switch {
 		case err != nil:
 			return nil, p.dead.failed(err)
@@ -223,7 +221,7 @@ func (p *pass) see(link *deadLink, l *letter) (completed bool, err error) {
 		link.hold(l.message)
 		return false, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), settleDeadline)
+	ctx, cancel := context.WithTimeout(context.Background(), p.dead.waits().SettleDeadline)
 	defer cancel()
 	if err := link.receiver.CompleteMessage(ctx, l.message, nil); err != nil {
 		p.wanted[l.SequenceNumber] = true
@@ -239,5 +237,5 @@ func (p *pass) close() {
 		link.abandon(link.held)
 		link.drain()
 	}
-	closeQuietly(p.client.Close)
+	p.dead.waits().close(p.client.Close)
 }

@@ -97,7 +97,7 @@ func (p *discarding) settle(l *letter) (complete bool, err error) {
 	if p.written[l.SequenceNumber] {
 		return true, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), storeLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), p.waits().StoreLimit)
 	defer cancel()
 	why, err := p.needed(ctx, l)
 	if err != nil {
@@ -174,7 +174,7 @@ func (d *DeadLetters) remove(ctx context.Context, wanted map[int64]bool, careful
 // unreadableUpTo reports whether a dead letter up to a sequence number, or so
 // soon after it that it may be received with it, cannot be read.
 func (d *DeadLetters) unreadableUpTo(ctx context.Context, most int64) (found bool, err error) {
-	letters, err := openPeeker(d.Connect, d.Queue)
+	letters, err := openPeeker(d.waits(), d.Connect, d.Queue)
 	if err != nil {
 		return false, d.failed(err)
 	}

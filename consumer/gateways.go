@@ -10,13 +10,6 @@ import (
 	"github.com/worklist-relay/worklist-relay/store"
 )
 
-const (
-	healthAge    = 5 * time.Second // what other replicas learned counts within this time
-	lifeSaved    = time.Minute     // a proof of life is written down this often at most
-	failureSaved = time.Second     // a failure that changes nothing likewise
-	probeWanted  = 3 * time.Minute // probes go on for so long after somebody last waited for them
-)
-
 // gateways is what this process knows of the gateway at each hybrid connection:
 // its breaker, and who probes it. What matters is kept in SQL as well, for
 // operators and for other replicas. Start it before use.
@@ -123,9 +116,9 @@ func (w *gateway) learn(err error) {
 	case w.breaker.Open():
 		w.unsaved = true // when the next probe is due must be known to whoever takes it
 	case w.breaker.Failures > failures:
-		w.unsaved = w.unsaved || now.Sub(w.saved) >= failureSaved
+		w.unsaved = w.unsaved || now.Sub(w.saved) >= c.waits().FailureSaved
 	case w.breaker.LastLife.After(lively):
-		w.unsaved = w.unsaved || failures > 0 || now.Sub(w.saved) >= lifeSaved
+		w.unsaved = w.unsaved || failures > 0 || now.Sub(w.saved) >= c.waits().LifeSaved
 	}
 }
 
@@ -158,7 +151,7 @@ func (w *gateway) save(ctx context.Context) {
 	row := w.row()
 	w.unsaved = false // what is learned from here on is due again
 	w.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.of.consumer.waits().StoreLimit)
 	defer cancel()
 	err := w.of.consumer.Store.SaveHealth(ctx, row)
 	w.mu.Lock()
@@ -178,7 +171,7 @@ func (w *gateway) refresh(ctx context.Context) {
 	c := w.of.consumer
 	now := c.now()
 	w.mu.Lock()
-	fresh := now.Sub(w.read) < healthAge
+	fresh := now.Sub(w.read) < c.waits().HealthAge
 	if !fresh {
 		w.read = now
 	}
@@ -186,7 +179,7 @@ func (w *gateway) refresh(ctx context.Context) {
 	if fresh {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeLimit)
+	ctx, cancel := context.WithTimeout(ctx, c.waits().StoreLimit)
 	defer cancel()
 	row, err := c.Store.Health(ctx, w.name)
 	if err != nil && !errors.Is(err, store.ErrNoHealth) {

@@ -186,7 +186,7 @@ func (d *delivery) claim(ctx context.Context) (store.Claim, error) {
 	case <-ctx.Done():
 		return store.Claim{}, ctx.Err()
 	}
-	asking, cancel := context.WithTimeout(ctx, storeLimit)
+	asking, cancel := context.WithTimeout(ctx, d.consumer.waits().StoreLimit)
 	defer cancel()
 	claimed := d.claiming()
 	claim, err := d.consumer.Store.Claim(asking, d.asClaimed())

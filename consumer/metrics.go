@@ -112,7 +112,7 @@ func (m *maker) report(from *standingReader) (metric.Registration, error) {
 		if now == nil {
 			return nil // not asked yet
 		}
-		answers := now.err == nil && time.Since(now.at) < standingInterval+standingLimit
+		answers := now.err == nil && time.Since(now.at) < c.waits().StandingInterval+c.waits().StandingLimit
 		o.ObserveInt64(up, flag(answers && !c.storeAway.Load()), dependencyAttribute("database"))
 		if !answers {
 			return nil

@@ -16,10 +16,8 @@ import (
 )
 
 const (
-	tellLimit = 3 * time.Second  // for each step of telling an outcome, while its action's message waits
-	tellRest  = 30 * time.Second // after one could not be told, others are owed without a try
-	owedPage  = 100              // outcomes read at once
-	owedPages = 100              // pages in a row, then there is a pause
+	owedPage  = 100 // outcomes read at once
+	owedPages = 100 // pages in a row, then there is a pause
 )
 
 // outcomeBody is the message that tells an action's end: what the README
@@ -98,7 +96,7 @@ func (d *delivery) tell(o outcome) error {
 		return d.owe()
 	}
 	var row store.WorklistOutcome
-	err := d.offer(tellLimit, func(ctx context.Context) (err error) {
+	err := d.offer(c.waits().TellLimit, func(ctx context.Context) (err error) {
 		row, err = c.Store.WorklistOutcome(ctx, d.in.providerID, d.in.actionID)
 		return err
 	})
@@ -119,7 +117,7 @@ func (d *delivery) tell(o outcome) error {
 // owe notes that the outcome is to be told later. Only a database that is away
 // is an error: whatever else is wrong must not keep an action's message.
 func (d *delivery) owe() error {
-	err := d.offer(tellLimit, func(ctx context.Context) error {
+	err := d.offer(d.consumer.waits().TellLimit, func(ctx context.Context) error {
 		return d.consumer.Store.OweOutcome(ctx, d.in.providerID, d.in.actionID)
 	})
 	if store.Unavailable(err) {
@@ -153,7 +151,7 @@ func (t *teller) tell(ctx context.Context, c *Consumer, o store.WorklistOutcome,
 	if err != nil {
 		return err
 	}
-	sending, cancel := context.WithTimeout(ctx, tellLimit)
+	sending, cancel := context.WithTimeout(ctx, c.waits().TellLimit)
 	defer cancel()
 	err = t.link.send(sending, c, c.OutcomeQueue, m)
 	if ctx.Err() != nil {
@@ -169,7 +167,7 @@ func (t *teller) tell(ctx context.Context, c *Consumer, o store.WorklistOutcome,
 	}
 	t.failing, t.rest = err != nil, time.Time{}
 	if err != nil {
-		t.rest = c.now().Add(tellRest)
+		t.rest = c.now().Add(c.waits().TellRest)
 	}
 	return err
 }
@@ -202,7 +200,7 @@ func (c *Consumer) startTelling(ctx context.Context) (stop func()) {
 func (c *Consumer) tellOwed(ctx context.Context) error {
 	for range owedPages {
 		c.telling.promise(c.now().Add(c.stuckAfter()))
-		reading, cancel := context.WithTimeout(ctx, storeLimit)
+		reading, cancel := context.WithTimeout(ctx, c.waits().StoreLimit)
 		owed, err := c.Store.OutcomesOwed(reading, owedPage)
 		cancel()
 		if err != nil {
@@ -227,7 +225,7 @@ func (c *Consumer) tellOne(ctx context.Context, o store.WorklistOutcome) error {
 			return err
 		}
 	}
-	writing, cancel := context.WithTimeout(ctx, storeLimit)
+	writing, cancel := context.WithTimeout(ctx, c.waits().StoreLimit)
 	defer cancel()
 	return c.Store.OutcomeTold(writing, o)
 }

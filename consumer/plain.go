@@ -20,7 +20,7 @@ func (c *Consumer) consumePlain(ctx context.Context, client *azservicebus.Client
 	if err != nil {
 		return err
 	}
-	defer closeQuietly(receiver.Close)
+	defer c.waits().close(receiver.Close)
 	if err := c.listenFor(ctx, receiver); err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (c *Consumer) consumePlain(ctx context.Context, client *azservicebus.Client
 
 // receivePlain asks for at most want messages. None and no error is normal.
 func (c *Consumer) receivePlain(ctx context.Context, receiver *azservicebus.Receiver, want int) ([]*azservicebus.ReceivedMessage, error) {
-	messages, err := c.receive(ctx, receiver, want, min(receiveDeadline, c.watchdog()/4))
+	messages, err := c.receive(ctx, receiver, want, min(c.waits().ReceiveDeadline, c.watchdog()/4))
 	switch {
 	case len(messages) > 0:
 		return messages, nil
@@ -82,7 +82,7 @@ func (c *Consumer) receivePlain(ctx context.Context, receiver *azservicebus.Rece
 	case err == errNothingCame:
 		return nil, c.listenQuietly(ctx, receiver)
 	case err == nil:
-		pause(ctx, firstBackoff) // the SDK repaired its link
+		pause(ctx, c.waits().FirstBackoff) // the SDK repaired its link
 		return nil, ctx.Err()
 	}
 	return nil, err

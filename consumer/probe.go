@@ -47,12 +47,12 @@ func (w *gateway) nextProbe(ctx context.Context) (time.Time, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := w.of.consumer.now()
-	if ctx.Err() != nil || w.held || !w.breaker.Open() || now.Sub(w.wanted) > probeWanted {
+	if ctx.Err() != nil || w.held || !w.breaker.Open() || now.Sub(w.wanted) > w.of.consumer.waits().ProbeWanted {
 		w.hasProbe = false
 		return time.Time{}, false
 	}
 	// In steps, since another replica may learn more meanwhile.
-	return earlier(w.breaker.NextProbe, now.Add(healthAge)), true
+	return earlier(w.breaker.NextProbe, now.Add(w.of.consumer.waits().HealthAge)), true
 }
 
 // takeProbe reports whether the due echo is this replica's to send: a hospital
@@ -68,7 +68,7 @@ func (w *gateway) takeProbe(ctx context.Context) bool {
 	if !ready {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeLimit)
+	ctx, cancel := context.WithTimeout(ctx, w.of.consumer.waits().StoreLimit)
 	defer cancel()
 	mine, err := c.Store.TakeProbe(ctx, w.name, due, next)
 	if err == nil && mine {
@@ -78,7 +78,7 @@ func (w *gateway) takeProbe(ctx context.Context) bool {
 	w.mu.Lock()
 	w.read = time.Time{}
 	w.mu.Unlock()
-	pause(ctx, storeProbe/2)
+	pause(ctx, w.of.consumer.waits().StoreProbe/2)
 	return false
 }
 

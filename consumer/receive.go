@@ -9,12 +9,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
 
-const (
-	receiveDeadline = time.Minute      // a receiver may fall silent for good; each call gets a new start
-	storeProbe      = 2 * time.Second  // between looks whether the database is back
-	storeLimit      = 10 * time.Second // for one call to the database; a connection may have died in silence
-)
-
 var (
 	// errUnreadable is a message that the SDK panics on: it has an application
 	// property of a type that the SDK does not expect.
@@ -67,14 +61,14 @@ func (c *Consumer) awaitStore(ctx context.Context) (wasAway bool, err error) {
 	for c.storeAway.Load() {
 		c.turned()
 		wasAway = true
-		asking, cancel := context.WithTimeout(ctx, storeLimit)
+		asking, cancel := context.WithTimeout(ctx, c.waits().StoreLimit)
 		err := c.Store.Writable(asking)
 		cancel()
 		if err == nil {
 			c.storeAnswers()
 			break
 		}
-		pause(ctx, storeProbe)
+		pause(ctx, c.waits().StoreProbe)
 		if ctx.Err() != nil {
 			break
 		}

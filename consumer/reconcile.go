@@ -33,6 +33,7 @@ type Reconciler struct {
 
 	Metrics metric.MeterProvider // nil: nothing is measured
 
+	pace
 	measures reconcileMeasures
 	turning  pulse
 }
@@ -52,7 +53,7 @@ func (r *Reconciler) Reconcile(ctx context.Context) (Reconciliation, error) {
 	if err := r.measures.start(r.Metrics); err != nil {
 		return found, fmt.Errorf("reconciler: metrics: %w", err)
 	}
-	letters, err := openPeeker(r.Connect, r.Queue)
+	letters, err := openPeeker(r.waits(), r.Connect, r.Queue)
 	if err != nil {
 		return found, fmt.Errorf("dead letters of queue %s: %w", r.Queue, err)
 	}
@@ -108,7 +109,7 @@ func (r *Reconciler) look(ctx context.Context, m *azservicebus.ReceivedMessage, 
 		return nil
 	}
 	lost := asLost(m, in)
-	asking, cancel := context.WithTimeout(ctx, storeLimit)
+	asking, cancel := context.WithTimeout(ctx, r.waits().StoreLimit)
 	defer cancel()
 	ending := store.Ending(0)
 	if r.DryRun {
@@ -147,7 +148,7 @@ func asLost(m *azservicebus.ReceivedMessage, in incoming) store.Lost {
 
 // findStranded lists the actions that should have moved long ago.
 func (r *Reconciler) findStranded(ctx context.Context, found *Reconciliation) error {
-	asking, cancel := context.WithTimeout(ctx, storeLimit)
+	asking, cancel := context.WithTimeout(ctx, r.waits().StoreLimit)
 	defer cancel()
 	filter := store.ActionFilter{Overdue: r.now().Add(-r.strandedAfter()), Limit: mostListed}
 	count, err := r.Store.CountActions(asking, filter)

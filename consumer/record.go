@@ -11,13 +11,8 @@ import (
 	"github.com/worklist-relay/worklist-relay/store"
 )
 
-const (
-	markLimit   = 5 * time.Second        // how long a mark is offered to a database that is away
-	recordLimit = 30 * time.Second       // how long an outcome is
-	recordRetry = 250 * time.Millisecond // between two offers
-
-	mostPanics = 3 // deliveries of one message that may panic
-)
+// mostPanics is how many deliveries of one message may panic.
+const mostPanics = 3
 
 // mark writes that the frame is about to be sent. It is not cut short by
 // shutdown, and it is offered again where its answer was lost: a mark that was
@@ -25,7 +20,7 @@ const (
 // open rendezvous keeps everybody else from the gateway.
 func (d *delivery) mark() error {
 	c, done := d.consumer, d.step("mark")
-	err := d.offer(markLimit, func(ctx context.Context) error {
+	err := d.offer(d.consumer.waits().MarkLimit, func(ctx context.Context) error {
 		return c.Store.MarkSent(ctx, d.ref, d.gateway, c.sentLease())
 	})
 	done(err)
@@ -46,7 +41,7 @@ func unmarked(t trial, c *Consumer) outcome {
 // long as the lock can be held.
 func (d *delivery) record(o outcome, timings relay.Timings) error {
 	row, done := d.asOutcome(o, timings), d.step("record")
-	err := d.offer(recordLimit, func(ctx context.Context) error { return d.consumer.Store.Record(ctx, row) })
+	err := d.offer(d.consumer.waits().RecordLimit, func(ctx context.Context) error { return d.consumer.Store.Record(ctx, row) })
 	done(err)
 	if err != nil {
 		return fmt.Errorf("record: %w", err)
@@ -60,7 +55,7 @@ func (d *delivery) offer(limit time.Duration, write func(context.Context) error)
 	end := time.Now().Add(limit)
 	for {
 		err := func() error {
-			once, cancel := context.WithTimeout(context.Background(), min(limit/2, storeLimit, time.Until(end)))
+			once, cancel := context.WithTimeout(context.Background(), min(limit/2, d.consumer.waits().StoreLimit, time.Until(end)))
 			defer cancel()
 			return write(once)
 		}()
@@ -68,7 +63,7 @@ func (d *delivery) offer(limit time.Duration, write func(context.Context) error)
 			return err
 		}
 		d.consumer.storeAway.Store(true)
-		pause(context.Background(), min(recordRetry, time.Until(end)))
+		pause(context.Background(), min(d.consumer.waits().RecordRetry, time.Until(end)))
 	}
 }
 
@@ -91,7 +86,7 @@ func (d *delivery) asOutcome(o outcome, timings relay.Timings) store.Outcome {
 func (d *delivery) refuse(ctx context.Context) {
 	description := d.invalid.Error()
 	if d.in.actionID != "" {
-		asking, cancel := context.WithTimeout(ctx, storeLimit)
+		asking, cancel := context.WithTimeout(ctx, d.consumer.waits().StoreLimit)
 		defer cancel()
 		err := d.consumer.Store.RecordInvalid(asking, store.Invalid{
 			ActionID: d.in.actionID, ActionType: d.in.actionType,
@@ -132,7 +127,7 @@ func (d *delivery) unclaim() {
 	if d.ref.Attempt == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), settleDeadline)
+	ctx, cancel := context.WithTimeout(context.Background(), d.consumer.waits().SettleDeadline)
 	defer cancel()
 	giveUp := d.consumer.Store.Release
 	if d.marked {

@@ -54,7 +54,7 @@ func replayOf(l *letter, j judgement) *azservicebus.Message {
 // reopen readies SQL for the copy, which must not be sent before; why is the
 // sentence where SQL refuses.
 func (p *replaying) reopen(l *letter, j judgement) (why string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), storeLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), p.waits().StoreLimit)
 	defer cancel()
 	entry := store.AuditEntry{
 		Who: p.how.By.Who, Verb: "replay", ProviderID: j.content.providerID, ActionID: &j.content.actionID,
@@ -109,12 +109,12 @@ func (s *copySender) send(m *azservicebus.Message) error {
 		}
 		link, err := client.NewSender(s.dead.Queue, nil)
 		if err != nil {
-			closeQuietly(client.Close)
+			s.dead.waits().close(client.Close)
 			return err
 		}
 		s.client, s.link = client, link
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), sendDeadline)
+	ctx, cancel := context.WithTimeout(context.Background(), s.dead.waits().SendDeadline)
 	defer cancel()
 	err := s.link.SendMessage(ctx, m, nil)
 	if ended(err) {
@@ -125,7 +125,7 @@ func (s *copySender) send(m *azservicebus.Message) error {
 
 func (s *copySender) close() {
 	if s.client != nil {
-		closeQuietly(s.client.Close)
+		s.dead.waits().close(s.client.Close)
 		s.client, s.link = nil, nil
 	}
 }

@@ -148,7 +148,7 @@ func (p *replaying) mend(ctx context.Context, l *letter, m Mended) (judgement, e
 		return refusal(whyOtherAction), nil
 	}
 	j.content = in
-	asking, cancel := context.WithTimeout(ctx, storeLimit)
+	asking, cancel := context.WithTimeout(ctx, p.waits().StoreLimit)
 	defer cancel()
 	rows, err := p.Store.ActionsByID(asking, []string{in.actionID})
 	if err != nil {
@@ -212,7 +212,7 @@ func (p *replaying) objection(ctx context.Context, j *judgement) (string, error)
 
 // mayHaveArrived reports whether any attempt may have had an effect.
 func (p *replaying) mayHaveArrived(ctx context.Context, row *store.Action) (bool, error) {
-	asking, cancel := context.WithTimeout(ctx, storeLimit)
+	asking, cancel := context.WithTimeout(ctx, p.waits().StoreLimit)
 	defer cancel()
 	_, attempts, _, err := p.Store.Action(asking, row.ProviderID, row.ActionID)
 	for _, a := range attempts {

@@ -90,7 +90,7 @@ func (l *letter) light() *letter {
 
 // held is why persons hold gateways back, as a refusal has it.
 func (d *DeadLetters) held(ctx context.Context) (map[string]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeLimit)
+	ctx, cancel := context.WithTimeout(ctx, d.waits().StoreLimit)
 	defer cancel()
 	healths, err := d.Store.Healths(ctx)
 	held := make(map[string]string)

@@ -9,11 +9,6 @@ import (
 	"github.com/worklist-relay/worklist-relay/store"
 )
 
-const (
-	canaryPoll   = 250 * time.Millisecond // between two looks at the canaries
-	gatherRoutes = time.Second            // routes that are cleared within it go on together
-)
-
 // replayRoute is what a replay sends over one hybrid connection.
 type replayRoute struct {
 	RouteReport
@@ -95,12 +90,12 @@ func (p *replaying) awaiting() bool {
 // or ctx ends.
 func (p *replaying) watch(ctx context.Context) error {
 	var cleared, away time.Time // when a route was first cleared; when the database last answered
-	for away = time.Now(); p.awaiting() && ctx.Err() == nil; pause(ctx, canaryPoll) {
+	for away = time.Now(); p.awaiting() && ctx.Err() == nil; pause(ctx, p.waits().CanaryPoll) {
 		err := p.look(ctx)
 		switch {
 		case err == nil:
 			away = time.Now()
-		case ctx.Err() == nil && (!store.Unavailable(err) || time.Since(away) > recordLimit):
+		case ctx.Err() == nil && (!store.Unavailable(err) || time.Since(away) > p.waits().RecordLimit):
 			return fmt.Errorf("look at what was sent ahead: %w", err)
 		}
 		p.tell()
@@ -110,7 +105,7 @@ func (p *replaying) watch(ctx context.Context) error {
 		if ready && cleared.IsZero() {
 			cleared = time.Now()
 		}
-		if ready && time.Since(cleared) >= gatherRoutes {
+		if ready && time.Since(cleared) >= p.waits().GatherRoutes {
 			return nil
 		}
 	}
@@ -119,7 +114,7 @@ func (p *replaying) watch(ctx context.Context) error {
 
 // look asks SQL for all canaries at once.
 func (p *replaying) look(ctx context.Context) error {
-	asking, cancel := context.WithTimeout(ctx, storeLimit)
+	asking, cancel := context.WithTimeout(ctx, p.waits().StoreLimit)
 	defer cancel()
 	var ids []string
 	for _, r := range p.routes {

@@ -54,7 +54,7 @@ func Tokens(row store.Relay, secret func(variable string) string, entra relay.To
 // back to the default: that would be another hospital. Errors:
 // [store.ErrNoRelay], [relay.ErrHostNotAllowed], [ErrNoKey], or the database's.
 func (c *Consumer) route(ctx context.Context, provider string, setting *string) (route, error) {
-	row, err := c.routes.get(ctx, c.Store, routeKey{provider, value(setting)}, c.now())
+	row, err := c.routes.get(ctx, c, routeKey{provider, value(setting)})
 	if err != nil {
 		return route{}, err
 	}
@@ -65,10 +65,6 @@ func (c *Consumer) route(ctx context.Context, provider string, setting *string) 
 	r.tokens, err = Tokens(row, c.Secret, c.Entra)
 	return r, err
 }
-
-// routeAge is how long a relay row is used before it is read again: a changed
-// or removed one counts within this time.
-const routeAge = 5 * time.Second
 
 // mostRoutes bounds the cache; past it, it starts anew.
 const mostRoutes = 4096
@@ -82,27 +78,28 @@ type cachedRoute struct {
 	read time.Time
 }
 
-// routeCache keeps relay rows for routeAge, so that a burst for one gateway
-// reads its row once, within storeLimit. Its zero value is empty and ready.
+// routeCache keeps relay rows for RouteAge, so that a burst for one gateway
+// reads its row once, within StoreLimit. Its zero value is empty and ready.
 type routeCache struct {
 	mu   sync.Mutex // guards rows
 	rows map[routeKey]cachedRoute
 }
 
-func (rc *routeCache) get(ctx context.Context, s *store.Store, key routeKey, now time.Time) (store.Relay, error) {
+func (rc *routeCache) get(ctx context.Context, c *Consumer, key routeKey) (store.Relay, error) {
+	now := c.now()
 	rc.mu.Lock()
 	cached, ok := rc.rows[key]
 	rc.mu.Unlock()
-	if ok && now.Sub(cached.read) < routeAge {
+	if ok && now.Sub(cached.read) < c.waits().RouteAge {
 		return cached.row, nil
 	}
 	var setting *string
 	if key.setting != "" {
 		setting = &key.setting
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeLimit)
+	ctx, cancel := context.WithTimeout(ctx, c.waits().StoreLimit)
 	defer cancel()
-	row, err := s.Relay(ctx, key.provider, setting)
+	row, err := c.Store.Relay(ctx, key.provider, setting)
 	if err != nil {
 		return store.Relay{}, err
 	}

@@ -56,7 +56,7 @@ func (s *session) work(ctx context.Context) {
 	defer s.giveBack()
 	if tooLate(s) {
 		s.log.Warn("session lock ran out before work began; is this machine's clock right?", "locked_until", s.until())
-		s.standAside(ctx, lastBackoff) // or it would be accepted again at once, and taken from a replica whose clock is right
+		s.standAside(ctx, s.consumer.waits().LastBackoff) // or it would be accepted again at once, and taken from a replica whose clock is right
 		return
 	}
 	for !s.consumer.storeAway.Load() && s.reachable(ctx) && !s.turnOver() {
@@ -150,7 +150,7 @@ func (s *session) giveBack() {
 	if s.gateway != nil {
 		s.consumer.Relay.CloseIdle(s.at)
 	}
-	closeQuietly(s.receiver.Close)
+	s.consumer.waits().close(s.receiver.Close)
 	if s.slot {
 		<-s.all.slots
 	} else {

@@ -119,7 +119,7 @@ func (c *Consumer) acceptNext(ctx context.Context, client *azservicebus.Client, 
 		s := c.newSession(all, receiver)
 		all.open.Go(func() { s.work(ctx) })
 	case receiver != nil:
-		closeQuietly(receiver.Close) // no delivery is counted: nothing was received
+		c.waits().close(receiver.Close) // no delivery is counted: nothing was received
 	case slot:
 		<-all.slots
 	}
@@ -218,8 +218,8 @@ func (c *Consumer) listenToDead(ctx context.Context, client *azservicebus.Client
 	if err != nil {
 		return err
 	}
-	defer closeQuietly(receiver.Close)
-	if _, err := peek(ctx, receiver); err != nil {
+	defer c.waits().close(receiver.Close)
+	if _, err := peek(ctx, c.waits().ListenLimit, receiver); err != nil {
 		stillAway := wasAway && !c.receiving.Load() // another may have heard it meanwhile
 		if c.brokerAway(err); stillAway {
 			return fmt.Errorf("accept a session: %w", err)

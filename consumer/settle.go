@@ -13,15 +13,8 @@ import (
 	"github.com/worklist-relay/worklist-relay/store"
 )
 
-const (
-	// settleDeadline is short on purpose: settling a message that came before a
-	// connection was lost makes the SDK tear down the new, healthy connection
-	// at its first retry, after 3.2 s.
-	settleDeadline = 3 * time.Second
-	sendDeadline   = 15 * time.Second
-
-	maxDescription = 1024 // bytes of a dead letter's description; far longer ones break the settlement
-)
+// maxDescription is in bytes; far longer ones break the settlement of a dead letter.
+const maxDescription = 1024
 
 // settler is what a message is settled through: the receiver it came on.
 type settler interface {
@@ -70,7 +63,7 @@ func (d *delivery) settleAs(ctx context.Context, o outcome) error {
 }
 
 func (d *delivery) complete(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, settleDeadline)
+	ctx, cancel := context.WithTimeout(ctx, d.consumer.waits().SettleDeadline)
 	defer cancel()
 	return d.from.CompleteMessage(ctx, d.message, nil)
 }
@@ -79,7 +72,7 @@ func (d *delivery) complete(ctx context.Context) error {
 // message after. A crash between the two leaves both, which the fence in SQL
 // tells apart; the other order could leave none.
 func (d *delivery) again(ctx context.Context, o outcome) error {
-	sending, cancel := context.WithTimeout(ctx, sendDeadline)
+	sending, cancel := context.WithTimeout(ctx, d.consumer.waits().SendDeadline)
 	defer cancel()
 	if err := d.consumer.sender.send(sending, d.consumer, d.consumer.Queue, copyOf(d.message, d.in, o)); err != nil {
 		return fmt.Errorf("send copy: %w", err)
@@ -88,7 +81,7 @@ func (d *delivery) again(ctx context.Context, o outcome) error {
 }
 
 func (d *delivery) deadLetter(ctx context.Context, reason Reason, description string) error {
-	ctx, cancel := context.WithTimeout(ctx, settleDeadline)
+	ctx, cancel := context.WithTimeout(ctx, d.consumer.waits().SettleDeadline)
 	defer cancel()
 	text, cut := string(reason), cutTo(description, maxDescription)
 	return d.from.DeadLetterMessage(ctx, d.message, &azservicebus.DeadLetterOptions{Reason: &text, ErrorDescription: &cut})
@@ -107,7 +100,7 @@ func (d *delivery) handBack() {
 // nothing was sent and the next delivery is not expected to fail alike: ten
 // deliveries pass in a moment.
 func (d *delivery) abandon() {
-	ctx, cancel := context.WithTimeout(context.Background(), settleDeadline)
+	ctx, cancel := context.WithTimeout(context.Background(), d.consumer.waits().SettleDeadline)
 	defer cancel()
 	if err := d.from.AbandonMessage(ctx, d.message, nil); err != nil {
 		d.log.Info("not abandoned, its lock will run out", "error", err)
@@ -145,7 +138,7 @@ func (s *sender) send(ctx context.Context, c *Consumer, queue string, m *azservi
 	err = link.SendMessage(ctx, m, nil)
 	c.telemetry.operation(operation, queue, began, err)
 	if ended(err) {
-		s.drop(link)
+		s.drop(c, link)
 	}
 	return err
 }
@@ -176,7 +169,7 @@ func (s *sender) open(c *Consumer, queue string) (*azservicebus.Sender, error) {
 	}
 	link, err := client.NewSender(queue, nil)
 	if err != nil {
-		closeQuietly(client.Close)
+		c.waits().close(client.Close)
 		return nil, err
 	}
 	s.client, s.link = client, link
@@ -184,20 +177,20 @@ func (s *sender) open(c *Consumer, queue string) (*azservicebus.Sender, error) {
 }
 
 // drop gives up the link that failed, unless another caller replaced it already.
-func (s *sender) drop(failed *azservicebus.Sender) {
+func (s *sender) drop(c *Consumer, failed *azservicebus.Sender) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.link == failed {
-		closeQuietly(s.client.Close)
+		c.waits().close(s.client.Close)
 		s.client, s.link = nil, nil
 	}
 }
 
-func (s *sender) close() {
+func (s *sender) close(c *Consumer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.client != nil {
-		closeQuietly(s.client.Close)
+		c.waits().close(s.client.Close)
 		s.client, s.link = nil, nil
 	}
 }

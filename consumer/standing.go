@@ -9,11 +9,6 @@ import (
 	"github.com/worklist-relay/worklist-relay/store"
 )
 
-const (
-	standingInterval = 15 * time.Second // between looks at SQL for metrics
-	standingLimit    = 5 * time.Second  // for one look; what is not known then is not reported
-)
-
 // standingReader reads from SQL what metrics tell of it, now and then, so that
 // nobody who asks for metrics waits for a database.
 type standingReader struct {
@@ -45,7 +40,7 @@ func (r *standingReader) start(ctx context.Context) (stop func()) {
 			if now := r.look(ctx); ctx.Err() == nil {
 				r.last.Store(now)
 			}
-			pause(ctx, standingInterval)
+			pause(ctx, r.consumer.waits().StandingInterval)
 		}
 	})
 	return func() {
@@ -55,7 +50,7 @@ func (r *standingReader) start(ctx context.Context) (stop func()) {
 }
 
 func (r *standingReader) look(ctx context.Context) *looked {
-	ctx, cancel := context.WithTimeout(ctx, standingLimit)
+	ctx, cancel := context.WithTimeout(ctx, r.consumer.waits().StandingLimit)
 	defer cancel()
 	standings, err := r.consumer.Store.Standings(ctx)
 	if err != nil {

@@ -10,9 +10,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
 
-// listenLimit bounds one question to the broker that shows whether it is there.
-const listenLimit = 10 * time.Second
-
 // errSilent is a broker that said nothing at all for too long. Receivers have
 // been seen to wait for ever on a link that had died.
 var errSilent = errors.New("no answer of any kind from the broker")
@@ -52,7 +49,7 @@ func (c *Consumer) brokerAway(err error) {
 // listenFor asks the queue for a sign of life, so that a broker that cannot be
 // reached is known at once, and not after the first minute of waiting.
 func (c *Consumer) listenFor(ctx context.Context, receiver *azservicebus.Receiver) error {
-	if _, err := peek(ctx, receiver); err != nil {
+	if _, err := peek(ctx, c.waits().ListenLimit, receiver); err != nil {
 		return err
 	}
 	c.brokerAnswers()
@@ -63,7 +60,7 @@ func (c *Consumer) listenFor(ctx context.Context, receiver *azservicebus.Receive
 // message waits which did not come is none: the link may be dead that it should
 // have come on.
 func (c *Consumer) listenQuietly(ctx context.Context, receiver *azservicebus.Receiver) error {
-	waiting, err := peek(ctx, receiver)
+	waiting, err := peek(ctx, c.waits().ListenLimit, receiver)
 	switch {
 	case err != nil:
 		c.brokerAway(err)
@@ -74,13 +71,13 @@ func (c *Consumer) listenQuietly(ctx context.Context, receiver *azservicebus.Rec
 }
 
 // peek reports whether the first message of the queue waits to be received.
-func peek(ctx context.Context, receiver *azservicebus.Receiver) (waiting bool, err error) {
+func peek(ctx context.Context, limit time.Duration, receiver *azservicebus.Receiver) (waiting bool, err error) {
 	defer func() {
 		if recover() != nil { // an unreadable message is an answer too, and waits
 			waiting, err = true, nil
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, listenLimit)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	first := int64(0)
 	messages, err := receiver.PeekMessages(ctx, 1, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &first})
