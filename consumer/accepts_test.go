@@ -10,6 +10,7 @@ import (
 // Slots that are lent are made up for by the accepts that still wait; only when
 // too few do is one of them without. None is lent by nobody.
 func TestLend(t *testing.T) {
+	t.Parallel()
 	all := newSessions(3)
 	ask := func(what string, got, want bool) {
 		t.Helper()

@@ -9,6 +9,7 @@ import (
 // The promise of the documentation: of 10,000 numbers a day for ten years, two
 // are the same with a probability below one in a billion.
 func TestAccessionNumbersAreEnough(t *testing.T) {
+	t.Parallel()
 	const issued = 10_000 * 3653 // ten years hold three leap days at most
 	if 256%len(accessionLetters) != 0 {
 		t.Errorf("a random byte does not fall on each of %d letters as often", len(accessionLetters))
@@ -20,6 +21,7 @@ func TestAccessionNumbersAreEnough(t *testing.T) {
 }
 
 func TestAccessionLetters(t *testing.T) {
+	t.Parallel()
 	for i, letter := range accessionLetters {
 		if strings.ContainsRune(accessionLetters[:i], letter) {
 			t.Errorf("%c is there twice", letter)

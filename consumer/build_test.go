@@ -52,6 +52,7 @@ func fieldsOf(t interface {
 }
 
 func TestCreateItemBody(t *testing.T) {
+	t.Parallel()
 	want := map[string]any{
 		"schema_version": 1.0, "action_id": "0f0f0f0f-0000-4000-8000-000000000001", "action_type": "worklist.create_item",
 		"timestamp": "2030-05-06T07:30:00Z", "source_system": "clinic",
@@ -78,6 +79,7 @@ func TestCreateItemBody(t *testing.T) {
 
 // What is empty is left out or made up, anew each time.
 func TestCreateItemBodyOfTheLeast(t *testing.T) {
+	t.Parallel()
 	least := sampleItem()
 	least.ActionID, least.AccessionNumber, least.Timestamp = "", "", time.Time{}
 	least.SourceSystem, least.AppointmentID, least.ParticipantID, least.Sex, least.StudyDescription = "", "", "", "", ""
@@ -103,6 +105,7 @@ func TestCreateItemBodyOfTheLeast(t *testing.T) {
 }
 
 func TestUpdateStatusBody(t *testing.T) {
+	t.Parallel()
 	update := consumer.UpdateStatus{
 		ActionID: "0f0f0f0f-0000-4000-8000-000000000002", Timestamp: time.Date(2030, 5, 6, 9, 0, 0, 0, time.UTC), SourceSystem: "clinic",
 		AppointmentID: "APPOINTMENT-1", AccessionNumber: "SYN00000001", Status: "in progress",
@@ -142,6 +145,7 @@ func refused(t *testing.T, err error, reason consumer.Reason, faults ...string) 
 
 // Nothing given: each field that is required is missing, and all are told at once.
 func TestCreateItemBodyTellsEveryFault(t *testing.T) {
+	t.Parallel()
 	_, err := consumer.CreateItem{}.Body()
 	item := "parameters.worklist_item."
 	refused(t, err, consumer.ReasonInvalidMessage,
@@ -176,6 +180,7 @@ func TestCreateItemBodyTellsEveryFault(t *testing.T) {
 
 // Each field at its bound and just past it, where DICOM is narrower than the consumer.
 func TestCreateItemBodyBounds(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		what string
 		set  func(*consumer.CreateItem, string)

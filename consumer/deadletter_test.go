@@ -97,16 +97,13 @@ var reconcileSituations = []situation{
 func stranded(t *testing.T, url string, mode relaytest.Mode, status store.Status) {
 	w := newWorld(t, url)
 	w.consumer.Retry.Delays = []time.Duration{time.Minute}
-	w.gateways.AckTimeout = time.Second
+	w.gateways.AckTimeout = 2 * time.Second
 	w.gateway.SetMode(mode)
 	w.run()
 	a := newCreate()
 	w.enqueue(a)
 	w.waiting(1)
-	sender, err := w.client.NewSender(queue, nil)
-	w.must(err)
-	defer sender.Close(context.Background())
-	w.must(sender.CancelScheduledMessages(context.Background(), []int64{w.broker.Messages(queue)[0].SequenceNumber}, nil))
+	w.must(w.link().CancelScheduledMessages(context.Background(), []int64{w.broker.Messages(queue)[0].SequenceNumber}, nil))
 
 	before := w.row(a.id())
 	w.ahead.Store(int64(time.Until(before.NextTry()) + 14*time.Minute))
@@ -200,7 +197,9 @@ func because(reason, description string) *azservicebus.DeadLetterOptions {
 
 // What is not the broker's doing, or not an action's last word, changes no row.
 func TestReconcileTellsDeadLettersApart(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
 		w := newWorld(t, url)
 		stop := w.run()
 		done := newCreate()
@@ -239,13 +238,15 @@ const deadName = queue + "/$DeadLetterQueue"
 
 // Lists are bounded, counts are not, and pages are turned.
 func TestReconcileManyDeadLetters(t *testing.T) {
+	t.Parallel()
 	const many = 230
 	w := newWorld(t, storetest.URL(t, "sqlite"))
 	var as []*azservicebus.DeadLetterOptions
+	var all []action
 	for range many {
-		w.send(newCreate().message())
-		as = append(as, because("MaxDeliveryCountExceeded", ""))
+		all, as = append(all, newCreate()), append(as, because("MaxDeliveryCountExceeded", ""))
 	}
+	w.enqueue(all...)
 	w.bury(as...)
 	found := w.reconcile()
 	if found.LookedAt != many || found.MarkedFailed.Count != many || len(found.MarkedFailed.First) != 100 {
@@ -258,6 +259,7 @@ func TestReconcileManyDeadLetters(t *testing.T) {
 
 // A dry run finds the same and changes nothing.
 func TestReconcileDryRun(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, storetest.URL(t, "sqlite"))
 	w.consumer.Retry.Delays = []time.Duration{time.Second}
 	w.gateway.SetMode(relaytest.ModeOffline)
@@ -291,6 +293,7 @@ func TestReconcileDryRun(t *testing.T) {
 
 // Run outlives an outage, and logs a line when it has found something.
 func TestReconcilerRuns(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, storetest.URL(t, "sqlite"))
 	r := w.reconciler()
 	r.Counts = func(context.Context) (consumer.QueueCounts, error) {
@@ -339,6 +342,7 @@ var odd = &azservicebus.DeadLetterOptions{PropertiesToModify: map[string]any{"De
 // In the patterns, r is a dead letter that can be read, u one that cannot, and
 // a dot a sequence number without one.
 func TestUnreadableDeadLetters(t *testing.T) {
+	t.Parallel()
 	long, gap := strings.Repeat("r", 60), strings.Repeat(".", 80)
 	for pattern, want := range map[string][]int64{
 		"u":                          {1},

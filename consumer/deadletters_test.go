@@ -21,7 +21,9 @@ import (
 
 // dead is the world's dead-letter queue.
 func (w *world) dead() *consumer.DeadLetters {
-	return &consumer.DeadLetters{Connect: w.connect, Queue: queue, Store: w.store, Now: w.now}
+	d := &consumer.DeadLetters{Connect: w.connect, Queue: queue, Store: w.store, Now: w.now}
+	d.Hurry(func(d *consumer.Waits) { d.CanaryPoll, d.GatherRoutes = 10*time.Millisecond, 50*time.Millisecond })
+	return d
 }
 
 // letters are the dead letters that f selects, in order.
@@ -39,6 +41,7 @@ func (w *world) letters(f consumer.DeadLetterFilter) []consumer.DeadLetter {
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
 		w := newWorld(t, url)
 		w.gateway.SetMode(relaytest.ModeReject)
 		stop := w.run()
@@ -189,9 +192,7 @@ func (w *world) buryMany(n int, provider string) (ids []string) {
 func (w *world) buryMessages(messages ...*azservicebus.Message) {
 	w.t.Helper()
 	before, expiry := w.queueState().DeadLettered, time.Millisecond
-	sender, err := w.client.NewSender(queue, nil)
-	w.must(err)
-	defer sender.Close(context.Background())
+	sender := w.link()
 	for page := range slices.Chunk(messages, 500) {
 		batch, err := sender.NewMessageBatch(context.Background(), nil)
 		w.must(err)

@@ -15,6 +15,7 @@ import (
 // What is learned while an earlier state is being written is written after it: else
 // a gateway that is back would stay away in SQL.
 func TestSaveWhileLearning(t *testing.T) {
+	t.Parallel()
 	address := storetest.URL(t, "sqlite")
 	c := &Consumer{Store: storetest.Open(t, address)}
 	c.gateways.start(t.Context(), c)

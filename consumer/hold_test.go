@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/relay"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 	"github.com/worklist-relay/worklist-relay/store"
@@ -12,7 +13,7 @@ import (
 )
 
 // heldAge is how long a hold or a release takes to be noticed, by the consumer's clock.
-const heldAge = 5 * time.Second
+const heldAge = 50 * time.Millisecond
 
 // eachKind runs test on both databases and on both kinds of queue, on a world
 // whose consumer does not run yet.
@@ -25,7 +26,10 @@ func eachKind(t *testing.T, test func(*world), change ...func(*world, *relaytest
 			}
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				test(newWorld(t, storetest.URL(t, dialect), append(change, func(w *world, _ *relaytest.GatewayConfig) { w.sessions = sessions })...))
+				test(newWorld(t, storetest.URL(t, dialect), append(change, func(w *world, _ *relaytest.GatewayConfig) {
+					w.sessions = sessions
+					w.consumer.Hurry(func(d *consumer.Waits) { d.HealthAge = heldAge })
+				})...))
 			})
 		}
 	}
@@ -34,6 +38,7 @@ func eachKind(t *testing.T, test func(*world), change ...func(*world, *relaytest
 // Nothing reaches a gateway that is held back, and its actions spend nothing;
 // others flow. Once it is released, they flow.
 func TestHold(t *testing.T) {
+	t.Parallel()
 	eachKind(t, func(w *world) {
 		w.addGateway("hull", "")
 		w.hold()
@@ -65,6 +70,7 @@ func TestHold(t *testing.T) {
 
 // A hold counts while actions flow, too.
 func TestHoldWhileRunning(t *testing.T) {
+	t.Parallel()
 	eachKind(t, func(w *world) {
 		w.run()
 		before := newCreate()
@@ -85,6 +91,7 @@ func TestHoldWhileRunning(t *testing.T) {
 // A gateway that is held back is not asked whether it is back from an outage:
 // somebody may be working on it. Once released it is.
 func TestHoldSendsNoEcho(t *testing.T) {
+	t.Parallel()
 	eachKind(t, func(w *world) {
 		w.addGateway("hull", "")
 		w.run()
@@ -120,7 +127,7 @@ func TestHoldEmptiesASessionInTheEnd(t *testing.T) {
 	held := []action{newCreate(), newCreate()}
 	w.enqueue(held...)
 	w.noticed(held)
-	w.ahead.Store(int64(10 * time.Minute))
+	w.ahead.Store(int64(10 * time.Minute)) // past what is read again too
 	for _, a := range held {
 		w.until("it is postponed", func() bool { return w.row(a.id()).NextTry().After(w.now().Add(time.Minute)) })
 		w.waitsUntried(a.id())

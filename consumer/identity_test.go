@@ -11,6 +11,7 @@ import (
 )
 
 func TestIdentify(t *testing.T) {
+	t.Parallel()
 	first := marshal(t, with(valid(update), "action_id", "5E0F3D3A-0C5F-4A53-9D6C-0F6A3B0C7A11"))
 	got, err := consumer.Identify(first)
 	want := consumer.Identity{

@@ -144,6 +144,7 @@ func (w *world) isEncoded(got *azservicebus.ReceivedMessage, l line) {
 
 // The README's example is the script that is tested.
 func TestReadmeJavaScript(t *testing.T) {
+	t.Parallel()
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)

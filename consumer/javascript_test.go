@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
 )
 
@@ -29,6 +30,7 @@ import (
 // REQUIRE_NPM=1 it fails instead.
 func TestJavaScript(t *testing.T) {
 	t.Parallel()
+	suite.OnlyLong(t, "npm installs an SDK, and four scripts run on it")
 	sdk := installJavaScript(t)
 	for name, test := range map[string]func(*testing.T, javascript){
 		"producer":             func(t *testing.T, js javascript) { testProducer(t, js) },
@@ -45,8 +47,8 @@ func TestJavaScript(t *testing.T) {
 
 const (
 	oldestNode     = 18 // what the SDK asks for
-	installTime    = 3 * time.Minute
-	javascriptTime = time.Minute // of one script
+	installTime    = 5 * time.Minute
+	javascriptTime = 5 * time.Minute // of one script
 )
 
 // npmCode finds what went wrong in npm's output, in the words of versions 9 and later.

@@ -36,6 +36,7 @@ func (l *slowLock) renew(context.Context) error {
 // After release nobody touches the lock: a renewal under way while the message
 // is settled would report as lost what was given up.
 func TestReleaseWaitsForTheRenewal(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &slowLock{expires: time.Now().Add(time.Minute), takes: 5 * time.Second}
 		l := holdLock(t.Context(), r, slog.New(slog.DiscardHandler))
@@ -56,6 +57,7 @@ func TestReleaseWaitsForTheRenewal(t *testing.T) {
 // A lock is renewed for as long as the work lasts, not only until the service
 // stops, each time before half of it is gone.
 func TestLockIsHeldPastTheEndOfItsContext(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		r := &slowLock{expires: time.Now().Add(time.Minute)}
@@ -72,6 +74,7 @@ func TestLockIsHeldPastTheEndOfItsContext(t *testing.T) {
 // A lock that is lost ends the work; one that could not be renewed just now is
 // tried again while it lasts.
 func TestLockLost(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &slowLock{expires: time.Now().Add(time.Minute), err: errLockLost}
 		l := holdLock(t.Context(), r, slog.New(slog.DiscardHandler))

@@ -21,6 +21,7 @@ const sampleCreate = `{"schema_version":1,"action_id":"5E0F3D3A-0C5F-4A53-9D6C-0
 	"scheduled":{"date":"20300506","time":"093000"},"procedure":{"modality":"MG"}}}}`
 
 func TestCopyOf(t *testing.T) {
+	t.Parallel()
 	sequence, enqueued, lockedUntil := int64(41), noon.Add(-time.Minute), noon.Add(time.Minute)
 	expires, contentType, session := noon.Add(time.Hour), "application/json", "leeds"
 	reason, ttl := "stale", time.Hour
@@ -91,6 +92,7 @@ func TestCopyOf(t *testing.T) {
 }
 
 func TestEncode(t *testing.T) {
+	t.Parallel()
 	setting := "north"
 	m, err := Encode("leeds", &setting, []byte(sampleCreate))
 	if err != nil {
@@ -113,6 +115,7 @@ func TestEncode(t *testing.T) {
 }
 
 func TestDigest(t *testing.T) {
+	t.Parallel()
 	of := func(body string) string {
 		doc, fault := parseBody([]byte(body))
 		if fault != "" {
@@ -173,6 +176,7 @@ func FuzzDecode(f *testing.F) {
 
 // The README explains every reason, and none that there is not.
 func TestReadmeReasons(t *testing.T) {
+	t.Parallel()
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package consumer_test
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"os"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 	"github.com/worklist-relay/worklist-relay/store"
@@ -21,6 +23,7 @@ import (
 // What a scrape shows after actions that were confirmed, tried again, refused by
 // the gateway and refused before it, in either kind of queue.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"plain", "sessions"} {
 		for _, dialect := range storetest.Dialects {
 			t.Run(kind+"/"+dialect, func(t *testing.T) {
@@ -90,31 +93,17 @@ func TestMetrics(t *testing.T) {
 func (w *world) counts(want map[string]float64) {
 	w.t.Helper()
 	rest := maps.Clone(want)
-	deadline := time.After(patience)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	suite.Until(w.t, "every series has its value", func() bool {
 		got := w.told.series()
 		maps.DeleteFunc(rest, func(name string, value float64) bool { now, known := got[name]; return known && now == value })
-		if len(rest) == 0 {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			for name, value := range rest {
-				now, known := got[name]
-				w.t.Errorf("%s is %v (there: %v), want %v", name, now, known, value)
-			}
-			w.t.Log(strings.Join(sorted(got), "\n"))
-			return
-		}
-	}
+		return len(rest) == 0
+	}, func() string { return fmt.Sprintf("not of %v:\n%s", rest, strings.Join(sorted(w.told.series()), "\n")) })
 }
 
 // What SQL knows of gateways, with one in each state, and an action without a
 // relay.
 func TestMetricsFromSQL(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
 		t.Parallel()
 		w := newWorld(t, url)
@@ -167,7 +156,6 @@ func TestMetricsOfTrouble(t *testing.T) {
 		return keys(variable)
 	}
 	w.addRelay("hull", nil, w.relay.Addr(), provider, "BROKEN")
-	w.gateways.AckTimeout = patience
 	w.run()
 	w.send(newCreate().messageTo("hull"))
 	w.drained()
@@ -181,10 +169,12 @@ func TestMetricsOfTrouble(t *testing.T) {
 		`worklist_in_flight`: 0,
 	})
 
-	w.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: 5 * time.Second})
+	acked, goOn := w.stopAfter("exchange")
 	id := w.enqueue(newCreate())
-	w.until("the frame is at the gateway", func() bool { return w.sentFrames() == 1 })
+	acked()
 	w.broker.ExpireLocks()
+	w.until("the loss is noticed", func() bool { return strings.Contains(w.log.String(), "lock not renewed") })
+	goOn()
 	w.counts(map[string]float64{
 		`worklist_lock_renewals_lost_total`: 1,
 		`worklist_actions_total{gateway="` + w.relay.Addr() + "/" + provider + `",outcome="left"}`: 1,
@@ -225,6 +215,7 @@ func TestMetricsOfReconciling(t *testing.T) {
 
 // However many actions a gateway has, it has as many series as with the first.
 func TestMetricsCardinality(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, storetest.URL(t, "sqlite"))
 	now := w.now()
 	w.must(w.store.SaveHealth(context.Background(), store.Health{Relay: w.relay.Addr() + "/" + provider, LastLifeAt: &now})) // SQL is read now and then
@@ -233,7 +224,10 @@ func TestMetricsCardinality(t *testing.T) {
 	w.drained()
 	w.counts(map[string]float64{`worklist_in_flight`: 0, `worklist_dependency_up{dependency="database"}`: 1})
 	before := sorted(w.told.series())
-	const count, step = 1000, 100
+	count, step := 50, 25
+	if suite.Long() {
+		count, step = 1000, 100
+	}
 	for done := step; done <= count; done += step {
 		for range step {
 			w.enqueue(newCreate())

@@ -19,6 +19,7 @@ import (
 // The row was marked sent, and the database's answer got lost: nothing may be
 // sent on that, and it must not pass for evidence later.
 func TestMarkAnswerLost(t *testing.T) {
+	t.Parallel()
 	t.Run("offered again while it is on the way", func(t *testing.T) {
 		t.Parallel()
 		w, p := behindProxy(t)
@@ -51,6 +52,7 @@ func TestMarkAnswerLost(t *testing.T) {
 // A database that answers reads and refuses writes is away: nothing is
 // received, so that no message spends its deliveries.
 func TestDatabaseTakesNoWrites(t *testing.T) {
+	t.Parallel()
 	address := storetest.URL(t, "postgres")
 	w := newWorld(t, address)
 	db, err := sql.Open("postgres", address)
@@ -90,6 +92,7 @@ func TestDatabaseTakesNoWrites(t *testing.T) {
 // A service that does not agree with its queue about sessions says so, and goes on
 // when they do.
 func TestQueueOfTheOtherKind(t *testing.T) {
+	t.Parallel()
 	for _, sessions := range []bool{false, true} {
 		w := newWorld(t, storetest.URL(t, "sqlite"), func(w *world, _ *relaytest.GatewayConfig) { w.sessions = sessions })
 		w.consumer.Sessions = !sessions

@@ -21,6 +21,7 @@ var (
 // TestOutcomeOf is the policy as a table: what happened, and what becomes of
 // the row and the message.
 func TestOutcomeOf(t *testing.T) {
+	t.Parallel()
 	failed := func(phase relay.Phase, sent relay.Sent, code int, answered bool) error {
 		return &relay.Error{Phase: phase, Sent: sent, Code: code, Answered: answered, Detail: "detail"}
 	}
@@ -92,6 +93,7 @@ func TestOutcomeOf(t *testing.T) {
 // Where a first copy of the frame was lost within the attempt, no answer to the
 // second but a confirmation takes its evidence away.
 func TestOutcomeOfKeepsEvidence(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []relay.AckKind{relay.AckBusy, relay.AckRefused, relay.AckNotFound, relay.AckUnknown} {
 		o := outcomeOf(trial{create: true, now: noon, ack: relay.Ack{Kind: kind, Unanswered: true}}, RetryPolicy{})
 		if o.sent != relay.SentMaybe || o.answered {
@@ -104,6 +106,7 @@ func TestOutcomeOfKeepsEvidence(t *testing.T) {
 }
 
 func TestOutcomeOfEndsInTime(t *testing.T) {
+	t.Parallel()
 	trial := trial{create: true, now: noon, expires: noon.Add(4 * time.Second), err: &relay.Error{Phase: relay.PhaseNoListener, Sent: relay.SentNo}}
 	if o := outcomeOf(trial, RetryPolicy{}); o.reason != ReasonRetriesExhausted {
 		t.Errorf("settled %s %q, want RetriesExhausted: the next try would be after its time", o.settlement, o.reason)
@@ -115,6 +118,7 @@ func TestOutcomeOfEndsInTime(t *testing.T) {
 }
 
 func TestDelays(t *testing.T) {
+	t.Parallel()
 	want := []time.Duration{5, 5, 15, 45, 120, 300, 300, 300}
 	for n, seconds := range want {
 		if got := (RetryPolicy{}).delay(n, 0); got != seconds*time.Second {
@@ -130,6 +134,7 @@ func TestDelays(t *testing.T) {
 
 // Whatever the numbers, a delay is at least its step and at most a fifth more.
 func TestDelayBounds(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(-5, 1<<40).Draw(t, "n")
 		random := rapid.Float64Range(0, 0.9999999).Draw(t, "random")

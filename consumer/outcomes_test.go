@@ -36,6 +36,7 @@ func telling(w *world, _ *relaytest.GatewayConfig) {
 // Every end is told once, with what SQL says of it; a conflict is not the end of
 // the action that it is about, and what waits has not ended.
 func TestOutcomesAreTold(t *testing.T) {
+	t.Parallel()
 	eachKind(t, func(w *world) {
 		w.run()
 		const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -76,8 +77,12 @@ func TestOutcomesAreTold(t *testing.T) {
 // A consumer that ends after the record and before the settlement has told, and
 // the next delivery tells again in the same words.
 func TestOutcomeToldTwiceIsTheSame(t *testing.T) {
+	t.Parallel()
 	for _, q := range []string{outcomeQueue, uniqueOutcomeQueue} {
-		t.Run(q, func(t *testing.T) { toldTwice(t, q) })
+		t.Run(q, func(t *testing.T) {
+			t.Parallel()
+			toldTwice(t, q)
+		})
 	}
 }
 
@@ -85,10 +90,11 @@ func toldTwice(t *testing.T, q string) {
 	eachKind(t, func(w *world) {
 		w.consumer.OutcomeQueue = q
 		w.run()
-		w.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: 300 * time.Millisecond})
+		acked, goOn := w.stopAfter("exchange")
 		id := w.enqueue(newCreate())
-		w.until("the frame is at the gateway", func() bool { return w.sentFrames() == 1 })
+		acked()
 		w.broker.DropConnections()
+		goOn()
 		w.until("settling fails", func() bool { return strings.Contains(w.log.String(), "settled by a later delivery") })
 		if n := len(w.broker.Messages(q)); n != 1 {
 			w.t.Fatalf("%d outcomes were told before the settlement, want 1", n)
@@ -105,11 +111,12 @@ func toldTwice(t *testing.T, q string) {
 				w.t.Errorf("MessageID is %s, want %s", m.MessageID, want)
 			}
 		}
-	}, telling, shortLease)
+	}, telling, shortLease, settlingSoonFails)
 }
 
 // What cannot be told holds nothing up, and is told later: by this consumer, or by another.
 func TestOutcomesAreOwed(t *testing.T) {
+	t.Parallel()
 	eachKind(t, func(w *world) {
 		w.consumer.OutcomeQueue = "no-such-queue"
 		stop := w.run()
@@ -165,16 +172,17 @@ func TestOutcomeToldWhenTheDatabaseIsBack(t *testing.T) {
 // Ends that no delivery sees are told too, and the message that comes after is no
 // dead letter.
 func TestOutcomesOfOperators(t *testing.T) {
+	t.Parallel()
 	eachKind(t, func(w *world) {
 		w.run()
 		by := store.By{Who: "ada@ops", Why: "cancelled by telephone"}
 		withdrawn, resolved := newCreate(), newCreate()
 		w.enqueue(withdrawn, resolved)
 		for _, a := range []action{withdrawn, resolved} {
-			w.until("it waits", func() bool { return w.row(a.id()).RetryCount > 0 && w.row(a.id()).ClaimedUntil == nil })
+			w.until("it waits", func() bool { return w.row(a.id()).RetryCount > 0 })
 		}
-		w.must(w.store.Withdraw(w.t.Context(), provider, withdrawn.id(), by))
-		w.must(w.store.Resolve(w.t.Context(), provider, resolved.id(), store.Failed, by))
+		w.between(func() error { return w.store.Withdraw(w.t.Context(), provider, withdrawn.id(), by) })
+		w.between(func() error { return w.store.Resolve(w.t.Context(), provider, resolved.id(), store.Failed, by) })
 		for a, reason := range map[*action]string{&withdrawn: store.Withdrawn, &resolved: store.Resolved} {
 			w.until("it is told", func() bool { return w.outcomes()[a.id()] != nil })
 			w.toldAsInSQL(w.outcomes()[a.id()], a.id())
@@ -184,7 +192,7 @@ func TestOutcomesOfOperators(t *testing.T) {
 		}
 		w.noDeadLetter()
 	}, telling, func(w *world, g *relaytest.GatewayConfig) {
-		g.Mode, w.consumer.Retry.Delays = relaytest.ModeOffline, []time.Duration{2 * time.Second}
+		g.Mode, w.consumer.Retry.Delays = relaytest.ModeOffline, []time.Duration{300 * time.Millisecond}
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 )
 
 func TestPersonName(t *testing.T) {
+	t.Parallel()
 	for want, name := range map[string]consumer.PersonName{
 		"SYNTHETIC":                         {Family: "SYNTHETIC"},
 		"SYNTHETIC^PATIENT":                 {Family: "SYNTHETIC", Given: "PATIENT"},
@@ -32,6 +33,7 @@ func TestPersonName(t *testing.T) {
 }
 
 func TestPersonNameRefuses(t *testing.T) {
+	t.Parallel()
 	delimits := ` holds ^, = or \, which delimit parts of a name in DICOM`
 	for _, c := range []struct {
 		name consumer.PersonName
@@ -65,6 +67,7 @@ func TestPersonNameRefuses(t *testing.T) {
 // Whatever the components are, the name is DICOM's or refused, and its parts are
 // the components again, white space apart.
 func TestPersonNameProperty(t *testing.T) {
+	t.Parallel()
 	component := rapid.OneOf(rapid.String(), rapid.StringMatching(`[ A-Zé'\-]{0,30}`))
 	rapid.Check(t, func(t *rapid.T) {
 		n := consumer.PersonName{

@@ -24,13 +24,15 @@ func (w *world) longAfter() { w.ahead.Add(int64(2 * time.Hour)) }
 // Only what a new process mends is a reason to say that the service is not
 // alive: a call that never returns is, broker and database being away are not.
 func TestAlive(t *testing.T) {
+	t.Parallel()
 	for _, sessions := range []bool{false, true} {
 		t.Run(fmt.Sprintf("sessions=%t", sessions), func(t *testing.T) {
 			t.Parallel()
 			address, p := proxied(t, storetest.URL(t, "sqlite"))
 			w := newWorld(t, address, func(w *world, _ *relaytest.GatewayConfig) { w.sessions = sessions })
 			w.proxy = p
-			w.consumer.Watchdog, w.consumer.TellOwed, w.consumer.OutcomeQueue = 20*time.Second, 50*time.Millisecond, outcomeQueue
+			w.consumer.Watchdog, w.consumer.TellOwed, w.consumer.OutcomeQueue = 4*time.Second, 50*time.Millisecond, outcomeQueue
+			w.consumer.Hurry(func(d *consumer.Waits) { d.ReceiveDeadline = 200 * time.Millisecond })
 			stuck, connect := make(chan struct{}), w.consumer.Connect
 			w.consumer.Connect = func() (*azservicebus.Client, error) {
 				<-stuck
@@ -77,6 +79,7 @@ func TestAlive(t *testing.T) {
 // The dependencies say what is wrong with each, and a gateway that is away is
 // none that the service waits for.
 func TestDependencies(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, storetest.URL(t, "sqlite"))
 	w.enqueue(newCreate())
 	w.must(w.gateway.Close())
@@ -106,6 +109,7 @@ func TestDependencies(t *testing.T) {
 
 // Why the broker did not answer is not told any more once it has.
 func TestDependenciesForgetWhatIsMended(t *testing.T) {
+	t.Parallel()
 	for _, sessions := range []bool{false, true} {
 		w := newWorld(t, storetest.URL(t, "sqlite"), func(w *world, _ *relaytest.GatewayConfig) { w.sessions = sessions })
 		var refused atomic.Bool

@@ -17,6 +17,7 @@ func suited() consumer.QueueProperties {
 }
 
 func TestQueueNeeds(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(*consumer.QueueNeeds, *consumer.QueueProperties)
 		want   string // property and what was found, and whether it is a warning; "": it suits
@@ -78,6 +79,7 @@ func TestQueueNeeds(t *testing.T) {
 }
 
 func TestQueueDuration(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]time.Duration{
 		"PT1M": time.Minute, "PT30S": 30 * time.Second, "P14D": 14 * 24 * time.Hour, "P1DT2H3M4.5S": 26*time.Hour + 3*time.Minute + 4500*time.Millisecond,
 		"P1W": 7 * 24 * time.Hour, "P10675199DT2H48M5.4775807S": 0, "PT0S": 0,

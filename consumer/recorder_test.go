@@ -1,10 +1,13 @@
 package consumer_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +18,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
 )
 
@@ -26,18 +30,19 @@ type recorder struct {
 	meters   *sdkmetric.MeterProvider
 	tracers  *sdktrace.TracerProvider
 	spans    *tracetest.InMemoryExporter
+	holds    *holds
 }
 
 func newRecorder(t testing.TB) *recorder {
 	t.Helper()
-	r := &recorder{t: t, registry: prometheus.NewRegistry(), spans: tracetest.NewInMemoryExporter()}
+	r := &recorder{t: t, registry: prometheus.NewRegistry(), spans: tracetest.NewInMemoryExporter(), holds: &holds{}}
 	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(r.registry), otelprometheus.WithoutScopeInfo(), otelprometheus.WithoutTargetInfo(),
 		otelprometheus.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithSuffixes))
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.meters = sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))
-	r.tracers = sdktrace.NewTracerProvider(sdktrace.WithSyncer(r.spans))
+	r.tracers = sdktrace.NewTracerProvider(sdktrace.WithSyncer(r.spans), sdktrace.WithSpanProcessor(r.holds))
 	return r
 }
 
@@ -88,6 +93,48 @@ func labels(m *dto.Metric) string {
 
 // ended are the spans that ended, in that order.
 func (r *recorder) ended() tracetest.SpanStubs { return r.spans.GetSpans() }
+
+// holds stops a delivery where one of its spans ends, so that a test can do something
+// just there.
+type holds struct {
+	next atomic.Pointer[hold] // nil: none is stopped
+}
+
+type hold struct {
+	span          string
+	reached, over chan struct{} // closed
+}
+
+// OnStart, like the others, makes a [sdktrace.SpanProcessor] of it.
+func (*holds) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
+func (*holds) Shutdown(context.Context) error                  { return nil }
+func (*holds) ForceFlush(context.Context) error                { return nil }
+
+// OnEnd returns at once but for the first span that is to be stopped at.
+func (all *holds) OnEnd(s sdktrace.ReadOnlySpan) {
+	if h := all.next.Load(); h != nil && s.Name() == h.span && all.next.CompareAndSwap(h, nil) {
+		close(h.reached)
+		<-h.over
+	}
+}
+
+// stopAfter has the next delivery of the world's consumer that comes to the end of
+// a step stop there: after "exchange" the ack is read and nothing recorded, after
+// "record" nothing is settled. reached waits for that, goOn ends it.
+func (w *world) stopAfter(step string) (reached, goOn func()) {
+	w.t.Helper()
+	h := &hold{span: step, reached: make(chan struct{}), over: make(chan struct{})}
+	w.told.holds.next.Store(h)
+	goOn = sync.OnceFunc(func() {
+		w.told.holds.next.CompareAndSwap(h, nil)
+		close(h.over)
+	})
+	w.t.Cleanup(goOn)
+	return func() {
+		w.t.Helper()
+		suite.Receive(w.t, "a delivery comes to the end of "+step, h.reached)
+	}, goOn
+}
 
 // noLeaks looks for canaries in all of it.
 func (r *recorder) noLeaks() {

@@ -12,6 +12,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"pgregory.net/rapid"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/consumer"
 )
 
@@ -134,6 +135,9 @@ func TestSchemaKnowsEveryCharacter(t *testing.T) {
 	}
 	for r := range unicode.MaxRune + 1 {
 		if r <= 0x3001 {
+			if r >= 0x300 && !unicode.IsSpace(r) && r%64 != 0 && !suite.Long() {
+				continue
+			}
 			agree(item+"accession_number", string(r))
 		} else if unicode.IsSpace(r) {
 			t.Fatalf("%U is a space that the schema has no place for", r)
@@ -158,10 +162,17 @@ func TestSchemaKnowsTheCalendar(t *testing.T) {
 		}
 	}
 	for year := range 10_000 {
+		if century := year%100 == 0; !century && year/100 != 20 && !suite.Long() {
+			continue
+		}
 		agree(fmt.Sprintf("%04d0228", year))
 		agree(fmt.Sprintf("%04d0229", year))
 	}
-	for _, year := range []int{0, 1900, 2000, 2023, 2024, 9998} {
+	years := []int{2023, 2024}
+	if suite.Long() {
+		years = []int{0, 1900, 2000, 2023, 2024, 9998}
+	}
+	for _, year := range years {
 		for monthAndDay := range 1340 {
 			agree(fmt.Sprintf("%04d%04d", year, monthAndDay))
 		}
@@ -170,6 +181,7 @@ func TestSchemaKnowsTheCalendar(t *testing.T) {
 
 // The schema names itself, and a caller that changes its copy changes no other.
 func TestActionSchema(t *testing.T) {
+	t.Parallel()
 	clear(consumer.ActionSchema())
 	var schema struct {
 		ID, Schema string

@@ -11,6 +11,7 @@ import (
 // The README tells producers in other languages which bytes of a session's name
 // are percent-encoded.
 func TestSessionIDEncodesAsTheReadmeSays(t *testing.T) {
+	t.Parallel()
 	const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~$&+:=@"
 	for b := range 256 {
 		char, want := string([]byte{byte(b)}), fmt.Sprintf("%%%02X", b)

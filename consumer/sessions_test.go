@@ -14,6 +14,7 @@ import (
 // Accepting a session takes many round trips, so several accepts wait at once,
 // each with a slot. A session that was kept is given the slot of one of them.
 func TestSeveralAcceptsWait(t *testing.T) {
+	t.Parallel()
 	for slots, accepts := range map[int]int{1: 1, 2: 2, 16: 4} {
 		w := newWorld(t, storetest.URL(t, "sqlite"), inSessions, offline)
 		w.consumer.Concurrency = slots
@@ -29,6 +30,7 @@ func TestSeveralAcceptsWait(t *testing.T) {
 // A session whose gateway's connection is cached is kept while there is a slot
 // to accept another one with, although not every accept has one.
 func TestAnEmptySessionIsKeptWhileOthersCanBeAccepted(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, storetest.URL(t, "sqlite"), inSessions, func(w *world, g *relaytest.GatewayConfig) {
 		g.Mode, w.lock, w.gateways.IdleTimeout, w.consumer.Concurrency = relaytest.ModePersistent, 2*time.Second, time.Hour, 2
 	})
@@ -43,6 +45,7 @@ func TestAnEmptySessionIsKeptWhileOthersCanBeAccepted(t *testing.T) {
 // A gateway that comes back is served at once, although every slot is held by a
 // session that is kept for another: more are kept than may be without one.
 func TestAKeptSessionGivesItsSlotToOneWhoseGatewayIsBack(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, storetest.URL(t, "sqlite"), inSessions, offline)
 	w.consumer.Concurrency = 1
 	w.run()
@@ -56,6 +59,7 @@ func TestAKeptSessionGivesItsSlotToOneWhoseGatewayIsBack(t *testing.T) {
 // No accept is ended for a session that was kept: that would end the connection,
 // with every session that is held on it, where the accept had yet to make its claims.
 func TestNoAcceptIsEnded(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, storetest.URL(t, "sqlite"), inSessions, offline, func(w *world, _ *relaytest.GatewayConfig) {
 		w.gateways.IdleTimeout = time.Millisecond // as long as an empty session is held
 		w.consumer.Breaker.Probes = []time.Duration{50 * time.Millisecond}
@@ -90,6 +94,7 @@ func TestNoAcceptIsEnded(t *testing.T) {
 // A session that is accepted with a slot that was lent is given back untouched, and
 // worked on once there is a slot.
 func TestASessionWithoutASlotIsGivenBack(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, storetest.URL(t, "sqlite"), inSessions, offline)
 	w.consumer.Concurrency = 1
 	w.addGateway("other", relaytest.ModeOneShot)
@@ -99,15 +104,17 @@ func TestASessionWithoutASlotIsGivenBack(t *testing.T) {
 	w.kept(1)
 	w.until("an accept waits", func() bool { return w.broker.Accepts(queue) == 1 })
 	probe := relaytest.Reply{Honest: true}
-	w.gateway.Script(probe, relaytest.Reply{Honest: true, After: 2 * time.Second})
+	w.gateway.Script(probe, probe)
+	sent, goOn := w.stopAfter("exchange")
 	w.gateway.SetMode(relaytest.ModeOneShot)
-	w.until("its action is sent, with the accept's slot", func() bool { return w.sentFrames() == 2 })
+	sent() // with the accept's slot
 	other := newCreate()
 	w.send(other.messageTo("other"))
 	w.until("the other is accepted and given back", func() bool { return w.broker.Accepts(queue) == 0 && !w.session("other").Held })
 	if status := w.row(kept.id()).Status; status == store.Confirmed {
 		t.Error("the slot was free by then")
 	}
+	goOn()
 	w.until("the other is confirmed", func() bool { return w.row(other.id()).Status == store.Confirmed })
 	w.confirmedIn(other.id(), 1)
 }
@@ -115,6 +122,7 @@ func TestASessionWithoutASlotIsGivenBack(t *testing.T) {
 // A session that is kept with a slot, since too many were kept without, gives it up
 // once there is room among those: else others would wait until its gateway is back.
 func TestAKeptSessionGivesItsSlotUpOnceItMay(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, storetest.URL(t, "sqlite"), inSessions, offline, func(w *world, _ *relaytest.GatewayConfig) { w.lock, w.most = 4*time.Second, 1 })
 	w.consumer.Concurrency = 1
 	w.addGateway("well", relaytest.ModeOneShot)
@@ -132,6 +140,7 @@ func TestAKeptSessionGivesItsSlotUpOnceItMay(t *testing.T) {
 // A session that is left to its lock, with a slot since too many are kept without,
 // gives that to one whose gateway is back.
 func TestASessionLeftToItsLockGivesItsSlot(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, storetest.URL(t, "sqlite"), inSessions, offline, func(w *world, _ *relaytest.GatewayConfig) { w.lock = time.Minute })
 	w.consumer.Concurrency = 1
 	w.run()

@@ -189,13 +189,13 @@ var beforeSituations = slices.Concat(invalidSituations(), []situation{
 		w.hasRow(id, store.Failed, consumer.ReasonExpired, "")
 	}},
 	{"16_expired_after_an_unanswered_attempt_says_so", func(t *testing.T, url string) {
-		w := newWorld(t, url)
-		w.consumer.Retry.Delays = []time.Duration{time.Second}
-		w.run()
+		w := running(t, url)
 		w.gateway.Script(relaytest.Reply{Apply: true, Drop: true})
+		recorded, goOn := w.stopAfter("record")
 		id := w.enqueue(newCreate())
-		w.until("it waits for a retry", func() bool { return w.row(id).RetryCount == 1 })
+		recorded()
 		w.ahead.Store(int64(49 * time.Hour))
+		goOn()
 		if d := w.deadLetter(consumer.ReasonExpired); !strings.Contains(d, "may have arrived") {
 			t.Errorf("description %q", d)
 		}
@@ -203,22 +203,20 @@ var beforeSituations = slices.Concat(invalidSituations(), []situation{
 		w.frames(1)
 	}},
 	{"17_update_older_than_the_limit", func(t *testing.T, url string) {
-		w := newWorld(t, url)
-		w.consumer.Retry.Delays = []time.Duration{time.Second}
+		w := running(t, url)
 		w.gateway.SetMode(relaytest.ModeOffline)
-		w.run()
+		recorded, goOn := w.stopAfter("record")
 		id := w.enqueue(newUpdate(newCreate(), "COMPLETED"))
-		w.until("it waits for a retry", func() bool { return w.row(id).RetryCount == 1 })
+		recorded()
 		w.ahead.Store(int64(25 * time.Hour))
+		goOn()
 		w.deadLetter(consumer.ReasonExpired)
 		w.hasRow(id, store.Failed, consumer.ReasonExpired, relay.PhaseNoListener)
 		w.nothingSent()
 	}},
 	{"18_an_earlier_action_of_the_accession_is_unresolved", func(t *testing.T, url string) {
-		w := newWorld(t, url)
-		w.consumer.Retry.Delays = []time.Duration{time.Second}
+		w := running(t, url)
 		w.gateway.SetMode(relaytest.ModeOffline)
-		w.run()
 		create := newCreate()
 		w.enqueue(create)
 		w.until("the create waits for a retry", func() bool { return w.row(create.id()).RetryCount > 0 })
@@ -240,6 +238,7 @@ var beforeSituations = slices.Concat(invalidSituations(), []situation{
 	{"18_next_try_is_5_s_after_the_earlier_actions", func(t *testing.T, url string) {
 		w := newWorld(t, url)
 		w.consumer.Retry.Delays = []time.Duration{time.Hour}
+		w.consumer.AsUsual()
 		w.gateway.SetMode(relaytest.ModeOffline)
 		w.run()
 		create := newCreate()
@@ -321,13 +320,14 @@ var beforeSituations = slices.Concat(invalidSituations(), []situation{
 	}},
 	{"88_another_attempts_claim_lives", func(t *testing.T, url string) {
 		w := running(t, url)
-		w.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: time.Second})
+		acked, goOn := w.stopAfter("exchange")
 		a := newCreate()
 		w.enqueue(a)
-		w.until("the first is at the gateway", func() bool { return w.sentFrames() == 1 })
+		acked()
 		claimed := w.row(a.id())
 		w.enqueue(a)
 		w.until("the second is postponed", func() bool { return w.queueState().Scheduled == 1 })
+		goOn()
 		w.until("the first is confirmed", func() bool { return w.row(a.id()).Status == store.Confirmed })
 		if row := w.row(a.id()); row.Attempt != claimed.Attempt || row.PostponeCount != 0 {
 			t.Errorf("the second delivery changed the row: %+v", row)
@@ -441,8 +441,5 @@ func untilHour(hour int) time.Duration {
 
 func (w *world) sendAnnotated(m *azservicebus.AMQPAnnotatedMessage) {
 	w.t.Helper()
-	sender, err := w.client.NewSender(queue, nil)
-	w.must(err)
-	defer sender.Close(context.Background())
-	w.must(sender.SendAMQPAnnotatedMessage(context.Background(), m, nil))
+	w.must(w.link().SendAMQPAnnotatedMessage(context.Background(), m, nil))
 }

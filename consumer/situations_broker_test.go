@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/consumer/servicebustest"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 	"github.com/worklist-relay/worklist-relay/store"
@@ -16,10 +17,12 @@ import (
 var brokerSituations = []situation{
 	{"64_lock_lost_while_waiting_for_the_ack", func(t *testing.T, url string) {
 		both(t, url, func(w *world) {
-			w.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: 400 * time.Millisecond})
+			acked, goOn := w.stopAfter("exchange")
 			id := w.enqueue(newCreate())
-			w.until("the frame is at the gateway", func() bool { return w.sentFrames() == 1 })
+			acked()
 			w.broker.ExpireLocks()
+			w.until("the other delivery is postponed", func() bool { return w.queueState().Scheduled == 1 })
+			goOn()
 			w.until("the ack is recorded all the same", func() bool { return w.row(id).Status == store.Confirmed })
 			w.noDeadLetter()
 			w.confirmedIn(id, 1)
@@ -28,7 +31,7 @@ var brokerSituations = []situation{
 	}},
 	{"64_no_failure_is_written_from_the_lost_side", func(t *testing.T, url string) {
 		w := newWorld(t, url, shortLease, func(w *world, _ *relaytest.GatewayConfig) {
-			w.lock, w.gateways.AckTimeout = 2*time.Second, 3*time.Second // the loss shows at the renewal
+			w.lock = 2 * time.Second // the loss shows at the renewal
 		})
 		w.consumer.Retry.Delays = []time.Duration{time.Hour}
 		w.run()
@@ -36,6 +39,8 @@ var brokerSituations = []situation{
 		id := w.enqueue(newCreate())
 		w.until("the frame is at the gateway", func() bool { return w.sentFrames() == 1 })
 		w.broker.ExpireLocks()
+		w.until("the loss is noticed", func() bool { return strings.Contains(w.log.String(), "lock not renewed") })
+		w.relay.DropSenders(provider)
 		w.until("the attempt is given up", func() bool { return len(w.attempts(id)) > 0 })
 		if a := w.attempts(id)[0]; a.Result != "abandoned" || a.Answered || a.Sent != store.SentMaybe {
 			t.Errorf("attempt %+v, want one abandoned that may have arrived", a)
@@ -47,15 +52,15 @@ var brokerSituations = []situation{
 		w.writtenOnce(1)
 	}},
 	{"64_what_stands_in_for_the_message_makes_its_settlement", func(t *testing.T, url string) {
-		w := newWorld(t, url, shortLease, func(w *world, _ *relaytest.GatewayConfig) {
-			w.lock, w.gateways.AckTimeout = 2*time.Second, 3*time.Second
-		})
-		w.run()
-		w.gateway.Script(relaytest.Reply{Text: `{"status":"error","message":"database is locked"}`, After: 1500 * time.Millisecond})
+		w := running(t, url, shortLease, func(w *world, _ *relaytest.GatewayConfig) { w.lock = 2 * time.Second })
+		w.gateway.Script(relaytest.Reply{Text: `{"status":"error","message":"database is locked"}`})
+		acked, goOn := w.stopAfter("exchange")
 		id := w.enqueue(newCreate())
-		w.until("the frame is at the gateway", func() bool { return w.sentFrames() == 1 })
+		acked()
 		w.broker.ExpireLocks()
 		w.until("the other delivery is postponed", func() bool { return w.queueState().Scheduled == 1 })
+		w.until("the loss is noticed", func() bool { return strings.Contains(w.log.String(), "lock not renewed") })
+		goOn()
 		w.until("the lost side records what was answered, and sends no copy", func() bool { return w.row(id).RetryCount == 1 })
 		w.noDeadLetter()
 		w.confirmedIn(id, 2)
@@ -63,10 +68,11 @@ var brokerSituations = []situation{
 	}},
 	{"65_settling_fails_after_the_record", func(t *testing.T, url string) {
 		both(t, url, func(w *world) {
-			w.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: 300 * time.Millisecond})
+			acked, goOn := w.stopAfter("exchange")
 			id := w.enqueue(newCreate())
-			w.until("the frame is at the gateway", func() bool { return w.sentFrames() == 1 })
+			acked()
 			w.broker.DropConnections()
+			goOn()
 			w.until("it is confirmed", func() bool { return w.row(id).Status == store.Confirmed })
 			expired := 0 // once for each settlement that failed, so that deliveries are not used up
 			w.until("it is settled by a later delivery", func() bool {
@@ -83,18 +89,20 @@ var brokerSituations = []situation{
 			if strings.Contains(w.log.String(), `"level":"ERROR"`) {
 				t.Errorf("logged as an error\n%s", w.log)
 			}
-		}, shortLease)
+		}, shortLease, settlingSoonFails)
 	}},
 	{"66_settling_hangs", func(t *testing.T, url string) {
-		w := newWorld(t, url)
+		w := newWorld(t, url, settlingSoonFails)
 		w.consumer.Concurrency = 1
 		w.run()
-		w.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: 300 * time.Millisecond})
+		acked, goOn := w.stopAfter("exchange")
 		first, second := newCreate(), newCreate()
 		w.enqueue(first, second)
-		w.until("the frame is at the gateway", func() bool { return w.sentFrames() == 1 })
-		w.broker.Delay(6*time.Second, 2*time.Second) // longer than settling may take
+		acked()
+		w.broker.Delay(3*time.Second, time.Hour) // longer than settling may take
+		goOn()
 		w.until("settling is given up", func() bool { return strings.Contains(w.log.String(), "settled by a later delivery") })
+		w.broker.Delay(over, over)
 		w.until("the slot is free again", func() bool { return w.row(second.id()).Status == store.Confirmed })
 		w.noDeadLetter()
 		w.confirmedIn(first.id(), 1)
@@ -109,20 +117,25 @@ var brokerSituations = []situation{
 			w.until("it is ready", func() bool { return w.consumer.Ready() == nil })
 			// An accept that is broken off before it waits may end the connection by itself.
 			w.until("all accepts wait", func() bool { return !w.consumer.Sessions || w.broker.Accepts(queue) == 4 })
-			w.broker.Delay(time.Hour, 6*time.Second) // what it says in this time is never heard
+			w.broker.Delay(time.Hour, time.Hour) // what it says in this time is never heard
 			w.until("the watchdog has the client made anew", func() bool { return strings.Contains(w.log.String(), "no answer of any kind") })
+			w.broker.Delay(over, over)
 			w.until("the broker is heard again", func() bool { return w.consumer.Ready() == nil })
 			w.connectAnew()
 			id := w.enqueue(newCreate())
 			w.until("the action is confirmed", func() bool { return w.row(id).Status == store.Confirmed })
-		}, func(w *world, _ *relaytest.GatewayConfig) { w.consumer.Watchdog = 8 * time.Second })
+		}, settlingSoonFails, func(w *world, _ *relaytest.GatewayConfig) {
+			w.consumer.Watchdog = 2 * time.Second
+			w.consumer.Hurry(func(d *consumer.Waits) { d.ListenLimit = 2 * time.Second })
+		})
 	}},
 	{"69_token_refused", func(t *testing.T, url string) {
 		both(t, url, func(w *world) {
 			w.until("it is ready", func() bool { return w.consumer.Ready() == nil })
-			w.broker.RefuseTokens(2 * time.Second)
+			w.broker.RefuseTokens(time.Hour)
 			w.broker.DropConnections()
 			w.until("it is not ready", func() bool { return w.consumer.Ready() != nil })
+			w.broker.RefuseTokens(over)
 			w.until("it is ready again", func() bool { return w.consumer.Ready() == nil })
 			w.noTightLoop()
 			id := w.enqueue(newCreate())
@@ -181,13 +194,22 @@ func disturbed(fault func(*servicebustest.Server)) func(*testing.T, string) {
 				w.hasRow(a.id(), store.Confirmed, "", "")
 			}
 			w.writtenOnce(len(all))
-		}, shortLease, func(w *world, _ *relaytest.GatewayConfig) { w.lock, w.most = 3*time.Second, 1000 })
+		}, shortLease, settlingSoonFails, func(w *world, _ *relaytest.GatewayConfig) { w.lock, w.most = 3*time.Second, 1000 })
 	}
 }
 
+// over ends a fault of the broker that was to last for longer.
+const over = time.Nanosecond
+
 // shortLease lets a message that meets a living claim come again soon.
 func shortLease(w *world, _ *relaytest.GatewayConfig) {
-	w.gateways.AckTimeout, w.consumer.ClaimLease = time.Second, 500*time.Millisecond
+	w.gateways.AckTimeout, w.consumer.ClaimLease = 3*time.Second, 500*time.Millisecond
+}
+
+// settlingSoonFails where the broker does not answer. What it wrongly gives up is
+// settled by a later delivery.
+func settlingSoonFails(w *world, _ *relaytest.GatewayConfig) {
+	w.consumer.Hurry(func(d *consumer.Waits) { d.SettleDeadline = 500 * time.Millisecond })
 }
 
 // noTightLoop checks that trouble did not make the consumer connect in a hurry.
@@ -207,11 +229,15 @@ func (w *world) connectAnew() {
 	w.t.Helper()
 	client, err := w.connect()
 	w.must(err)
-	w.client = client
+	w.client, w.sender = client, nil
 	w.t.Cleanup(func() { w.check(client.Close(context.Background())) })
 }
 
 func (w *world) allConfirmed(all []action) bool {
 	w.t.Helper()
-	return !slices.ContainsFunc(all, func(a action) bool { return w.row(a.id()).Status != store.Confirmed })
+	return !slices.ContainsFunc(all, func(a action) bool {
+		id := a.id()
+		w.confirmed[id] = w.confirmed[id] || w.row(id).Status == store.Confirmed // which is never left
+		return !w.confirmed[id]
+	})
 }

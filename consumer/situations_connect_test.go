@@ -79,24 +79,26 @@ var connectSituations = []situation{
 		w.failsToConnect(failedDial{phase: relay.PhaseEndpoint, code: 404, says: "endpoint does not exist", took: "connect handshake"})
 	}},
 	{"28_listener_does_not_accept", func(t *testing.T, url string) {
-		w := newWorld(t, url)
+		w := newWorldWith(t, url, relaytest.Config{RendezvousTimeout: 500 * time.Millisecond})
 		w.gateway.IgnoreNext(1)
 		w.failsToConnect(failedDial{phase: relay.PhaseRendezvous, code: 404, says: "listener did not accept in time", took: "connect handshake"})
 	}},
 	{"29_404_with_another_phrase", refusedByRelay(404, "Not here", failedDial{phase: relay.PhaseNoListener, code: 404, says: "no listener", took: "connect handshake"})},
 	{"29_404_without_a_phrase", refusedByRelay(404, "", failedDial{phase: relay.PhaseNoListener, code: 404, says: "no listener", took: "connect handshake"})},
 	{"30_cached_token_has_expired", func(t *testing.T, url string) {
-		expires := time.Now().Add(2 * time.Second)
+		var expires atomic.Pointer[time.Time] // of the token that is used at once
 		w, tokens := withTokens(t, url, func(call int32, audience string) string {
 			if call == 1 {
-				return relaytest.SAS(audience, sendKey, expires)
+				soon := time.Now().Add(4 * time.Second)
+				expires.Store(&soon)
+				return relaytest.SAS(audience, sendKey, soon)
 			}
-			return relaytest.SAS(audience, sendKey, expires.Add(time.Hour))
+			return relaytest.SAS(audience, sendKey, time.Now().Add(time.Hour))
 		})
 		w.run()
 		w.enqueue(newCreate())
 		w.noDeadLetter()
-		w.until("the token has expired", func() bool { return time.Now().After(expires) })
+		w.until("the token has expired", func() bool { return time.Now().After(*expires.Load()) })
 		id := w.enqueue(newCreate())
 		w.noDeadLetter()
 		w.confirmedIn(id, 1)

@@ -2,12 +2,17 @@ package consumer_test
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"modernc.org/sqlite"
+
+	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 	"github.com/worklist-relay/worklist-relay/store"
 )
@@ -35,10 +40,11 @@ var outageSituations = []situation{
 	}},
 	{"71_database_away_after_the_ack", func(t *testing.T, address string) {
 		losing(t, address, func(w *world) {
-			w.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: 300 * time.Millisecond})
+			acked, goOn := w.stopAfter("exchange")
 			id := w.enqueue(newCreate())
-			w.until("the frame is at the gateway", func() bool { return w.sentFrames() == 1 })
+			acked()
 			back := w.loseDatabase()
+			goOn()
 			w.until("the ack is there and cannot be recorded", func() bool { return w.consumer.Ready() != nil })
 			back()
 			w.until("the record comes through", func() bool { return w.row(id).Status == store.Confirmed })
@@ -69,7 +75,10 @@ func losing(t *testing.T, where string, test func(*world), change ...func(*world
 	t.Helper()
 	for _, sessions := range []bool{false, true} {
 		address, p := proxied(t, where)
-		w := newWorld(t, address, append(change, func(w *world, _ *relaytest.GatewayConfig) { w.sessions = sessions })...)
+		w := newWorld(t, address, append(change, func(w *world, _ *relaytest.GatewayConfig) {
+			w.sessions = sessions
+			w.consumer.Hurry(func(d *consumer.Waits) { d.ReceiveDeadline = 200 * time.Millisecond }) // after it the database is looked for
+		})...)
 		w.proxy = p
 		w.run()
 		w.until("it is ready", func() bool { return w.consumer.Ready() == nil })
@@ -80,7 +89,22 @@ func losing(t *testing.T, where string, test func(*world), change ...func(*world
 	}
 }
 
-// proxied is the same PostgreSQL database behind a proxy; another has none.
+// impatient is in the names of SQLite files that tell the program at once that another
+// has them locked: else it would wait for ten seconds.
+const impatient = "impatient-"
+
+func init() {
+	sqlite.RegisterConnectionHook(func(conn sqlite.ExecQuerierContext, dsn string) error {
+		if !strings.Contains(dsn, impatient) || !strings.Contains(dsn, "_busy_timeout=") {
+			return nil
+		}
+		_, err := conn.ExecContext(context.Background(), "PRAGMA busy_timeout = 1", nil)
+		return err
+	})
+}
+
+// proxied is the same PostgreSQL database behind a proxy; SQLite has none, and is a new
+// file that is [impatient].
 func proxied(t *testing.T, address string) (string, *proxy) {
 	t.Helper()
 	u, err := url.Parse(address)
@@ -88,7 +112,7 @@ func proxied(t *testing.T, address string) (string, *proxy) {
 		t.Fatal(err)
 	}
 	if u.Host == "" {
-		return address, nil
+		return "sqlite:" + filepath.Join(filepath.Dir(strings.TrimPrefix(address, "sqlite:")), impatient+rand.Text()), nil
 	}
 	p := startProxy(t, u.Host)
 	u.Host = p.listener.Addr().String()
@@ -105,7 +129,7 @@ func (w *world) loseDatabase() (back func()) {
 		return func() { w.proxy.cut.Store(false) }
 	}
 	file, _ := strings.CutPrefix(w.url, "sqlite:")
-	db, err := sql.Open("sqlite", file+"?_pragma=busy_timeout(5000)")
+	db, err := sql.Open("sqlite", file+"?_pragma=busy_timeout(60000)")
 	w.must(err)
 	connection, err := db.Conn(context.Background())
 	w.must(err)

@@ -147,7 +147,7 @@ var sentSituations = []situation{
 		w.frames(3)
 	}},
 	{"49_no_ack_in_time", func(t *testing.T, url string) {
-		w := newWorld(t, url, func(w *world, _ *relaytest.GatewayConfig) { w.gateways.AckTimeout = 200 * time.Millisecond })
+		w := newWorld(t, url, func(w *world, _ *relaytest.GatewayConfig) { w.gateways.AckTimeout = time.Second })
 		w.consumer.Retry.Delays = []time.Duration{time.Hour}
 		w.run()
 		w.gateway.Script(relaytest.Reply{KeepOpen: true})
@@ -158,11 +158,15 @@ var sentSituations = []situation{
 	}},
 	{"49_the_lock_is_renewed_for_as_long_as_the_ack_takes", func(t *testing.T, url string) {
 		w := newWorld(t, url, func(w *world, _ *relaytest.GatewayConfig) {
-			w.lock, w.gateways.AckTimeout = 4*time.Second, 20*time.Second
+			w.lock = 6 * time.Second
 		})
 		w.run()
-		w.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: 9 * time.Second})
+		acked, goOn := w.stopAfter("exchange")
 		id := w.enqueue(newCreate())
+		acked()
+		locked := w.broker.Messages(queue)[0].LockedUntil
+		w.until("it would have run out by now", func() bool { return time.Now().After(locked) })
+		goOn()
 		w.noDeadLetter()
 		w.confirmedIn(id, 1)
 		w.frames(1)
@@ -173,13 +177,13 @@ var sentSituations = []situation{
 	}},
 	{"50_a_late_ack_belongs_to_nobody", func(t *testing.T, url string) {
 		w := newWorld(t, url, func(w *world, g *relaytest.GatewayConfig) {
-			w.gateways.AckTimeout, g.Mode = 300*time.Millisecond, relaytest.ModePersistent
+			w.gateways.AckTimeout, g.Mode = 4*time.Second, relaytest.ModePersistent
 		})
 		w.consumer.Concurrency = 1
 		w.consumer.Retry.Delays = []time.Duration{time.Hour}
 		w.run()
 		late, next := newCreate(), newCreate()
-		w.gateway.Script(relaytest.Reply{Text: `{"status":"processed"}`, After: 600 * time.Millisecond},
+		w.gateway.Script(relaytest.Reply{Text: `{"status":"processed"}`, After: 5 * time.Second},
 			relaytest.Reply{Text: `{"status":"error","message":"No patient name"}`})
 		w.enqueue(late, next)
 		w.until("the next is refused", func() bool { return w.row(next.id()).Status == store.Failed })

@@ -21,17 +21,22 @@ type situation struct {
 // TestSituations holds the consumer, end to end, against every situation that
 // it may meet, on SQLite.
 func TestSituations(t *testing.T) {
+	t.Parallel()
 	testSituations(t, "sqlite", append(eitherQueue(), brokerSituations, sessionSituations, isolationSituations, outageSituations, reconcileSituations, replaySituations, leakSituations)...)
 }
 
 // TestSituationsPostgreSQL is the same on PostgreSQL.
 func TestSituationsPostgreSQL(t *testing.T) {
+	t.Parallel()
 	testSituations(t, "postgres", append(eitherQueue(), brokerSituations, sessionSituations, isolationSituations, outageSituations, reconcileSituations, replaySituations, leakSituations)...)
 }
 
 // TestSituationsInSessions is what a plain queue and a session queue must have
 // in common, on a session queue.
-func TestSituationsInSessions(t *testing.T) { testSituations(t, "sqlite", eitherQueue()...) }
+func TestSituationsInSessions(t *testing.T) {
+	t.Parallel()
+	testSituations(t, "sqlite", eitherQueue()...)
+}
 
 // eitherQueue are the situations of an action, whatever queue it comes from. (The
 // others choose their kind of queue.)

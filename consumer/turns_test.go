@@ -9,6 +9,7 @@ import (
 // Whatever the scheduler does, turns come in the order in which they were
 // taken, and only those of one accession number wait for each other.
 func TestTurns(t *testing.T) {
+	t.Parallel()
 	var turns turns
 	var running sync.WaitGroup
 	var mu sync.Mutex
@@ -47,6 +48,7 @@ func TestTurns(t *testing.T) {
 
 // A message is claimed when it has passed, however it ended.
 func TestTurnsTellWhoClaimed(t *testing.T) {
+	t.Parallel()
 	var turns turns
 	for _, accession := range []string{"A", ""} {
 		_, claimed, pass := turns.take("leeds", accession)

@@ -3,7 +3,6 @@ package consumer_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +16,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/google/uuid"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
 	"github.com/worklist-relay/worklist-relay/consumer/servicebustest"
@@ -29,7 +29,7 @@ import (
 const (
 	queue    = "worklist-commands"
 	provider = "leeds"
-	patience = 20 * time.Second // for what a test waits for; never what it expects
+	patience = 4 * time.Minute // for calls that have to end; never what a test expects
 )
 
 // world is a queue, a relay with one gateway, a database, and a consumer
@@ -43,7 +43,8 @@ type world struct {
 	gateways *relay.Client
 	consumer *consumer.Consumer
 	client   *azservicebus.Client
-	ahead    atomic.Int64 // how far the consumer's and the store's clock is ahead, in nanoseconds
+	sender   *azservicebus.Sender // of client; nil before the first message
+	ahead    atomic.Int64         // how far the consumer's and the store's clock is ahead, in nanoseconds
 	log      *logBuffer
 	lock     time.Duration // of messages and sessions
 	sessions bool          // the queue requires them
@@ -52,6 +53,8 @@ type world struct {
 	url      string        // of the database
 	proxy    *proxy        // before it; nil: none
 	told     *recorder     // metrics and spans of the consumer
+
+	confirmed map[string]bool // actions that were seen to be
 }
 
 // newWorld makes one with the database at url. change may alter the consumer
@@ -59,16 +62,19 @@ type world struct {
 // no participant's details are anywhere outside message bodies.
 func newWorld(t testing.TB, url string, change ...func(*world, *relaytest.GatewayConfig)) *world {
 	t.Helper()
-	w := &world{t: t, url: url, log: &logBuffer{}, lock: 10 * time.Second, told: newRecorder(t)}
+	return newWorldWith(t, url, relaytest.Config{RendezvousTimeout: time.Minute}, change...)
+}
+
+func newWorldWith(t testing.TB, url string, config relaytest.Config, change ...func(*world, *relaytest.GatewayConfig)) *world {
+	t.Helper()
+	w := &world{t: t, url: url, log: &logBuffer{}, lock: 10 * time.Second, told: newRecorder(t), confirmed: map[string]bool{}}
 	w.store = storetest.Open(t, url, store.WithClock(w.now))
 	var err error
-	w.relay, err = relaytest.NewServer(relaytest.Config{
-		RendezvousTimeout: 2 * time.Second,
-		HybridConnections: []relaytest.HybridConnection{{Path: provider, Keys: []relaytest.Key{sendKey, listenKey}}},
-	})
+	config.HybridConnections = []relaytest.HybridConnection{{Path: provider, Keys: []relaytest.Key{sendKey, listenKey}}}
+	w.relay, err = relaytest.NewServer(config)
 	w.must(err)
 	t.Cleanup(func() { w.check(w.relay.Close()) })
-	w.gateways = &relay.Client{AckTimeout: 3 * time.Second, HandshakeTimeout: 5 * time.Second, PlainHosts: []string{w.relay.Addr()}}
+	w.gateways = &relay.Client{AckTimeout: time.Minute, HandshakeTimeout: time.Minute, PlainHosts: []string{w.relay.Addr()}}
 	w.consumer = &consumer.Consumer{
 		Connect: w.connect, Queue: queue, Store: w.store, Relay: w.gateways,
 		Secret: func(variable string) string { return map[string]string{"LEEDS_KEY": sendKey.Key}[variable] },
@@ -83,6 +89,7 @@ func newWorld(t testing.TB, url string, change ...func(*world, *relaytest.Gatewa
 
 		Metrics: w.told.meters, Traces: w.told.tracers,
 	}
+	w.consumer.Hurry(quick)
 	gateway := relaytest.GatewayConfig{Name: provider, Relay: w.relay, Key: listenKey, ReconnectDelay: 50 * time.Millisecond}
 	for _, c := range change {
 		c(w, &gateway)
@@ -107,6 +114,12 @@ func newWorld(t testing.TB, url string, change ...func(*world, *relaytest.Gatewa
 	w.addRelay(provider, nil, w.relay.Addr(), provider, "LEEDS_KEY")
 	t.Cleanup(w.noLeaks)
 	return w
+}
+
+// quick looks and tries again often. What bounds a call to something that answers stays.
+func quick(d *consumer.Waits) {
+	d.FirstBackoff, d.StoreProbe, d.RecordRetry = 20*time.Millisecond, 20*time.Millisecond, 20*time.Millisecond
+	d.AfterEarlier = 50 * time.Millisecond
 }
 
 // noLeaks looks for canaries everywhere but in bodies.
@@ -149,10 +162,12 @@ func (w *world) replica() *consumer.Consumer {
 	gateways := &relay.Client{AckTimeout: w.gateways.AckTimeout, HandshakeTimeout: w.gateways.HandshakeTimeout, PlainHosts: w.gateways.PlainHosts}
 	w.t.Cleanup(func() { w.check(gateways.Close()) })
 	c := w.consumer
-	return &consumer.Consumer{
+	replica := &consumer.Consumer{
 		Connect: c.Connect, Queue: c.Queue, Sessions: c.Sessions, Store: c.Store, Relay: gateways, Secret: c.Secret,
 		Concurrency: c.Concurrency, Retry: c.Retry, Breaker: c.Breaker, Now: c.Now, Log: c.Log,
 	}
+	replica.Hurry(quick)
+	return replica
 }
 
 func (w *world) runAnother(c *consumer.Consumer) (stop func()) {
@@ -198,36 +213,42 @@ func (w *world) addRelay(provider string, setting *string, namespace, path, vari
 // send enqueues messages as they are.
 func (w *world) send(messages ...*azservicebus.Message) {
 	w.t.Helper()
-	sender, err := w.client.NewSender(queue, nil)
-	w.must(err)
-	defer sender.Close(context.Background())
 	for _, m := range messages {
-		w.must(sender.SendMessage(context.Background(), m, nil))
+		w.must(w.link().SendMessage(context.Background(), m, nil))
 	}
+}
+
+func (w *world) link() *azservicebus.Sender {
+	w.t.Helper()
+	if w.sender == nil {
+		var err error
+		w.sender, err = w.client.NewSender(queue, nil)
+		w.must(err)
+	}
+	return w.sender
 }
 
 // enqueue sends actions of the world's provider, and returns the first's id.
 func (w *world) enqueue(actions ...action) string {
 	w.t.Helper()
+	batch, err := w.link().NewMessageBatch(context.Background(), nil)
+	w.must(err)
 	for _, a := range actions {
-		w.send(a.message())
+		w.must(batch.AddMessage(a.message(), nil))
 	}
+	w.must(w.link().SendMessageBatch(context.Background(), batch, nil))
 	return actions[0].id()
 }
 
 // until polls for what must come true, and fails the test when it does not.
 func (w *world) until(what string, true func() bool) {
 	w.t.Helper()
-	deadline := time.After(patience)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !true() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			w.t.Fatalf("never: %s\nqueue %+v\n%s", what, w.broker.Queues(), w.log)
-		}
+	looked := 0
+	soon := func() bool { // and less often once it takes long: to look costs a query
+		looked++
+		return (looked < 20 || looked%5 == 0) && true()
 	}
+	suite.Until(w.t, what, soon, func() string { return fmt.Sprintf("queue %+v\n%s", w.broker.Queues(), w.log) })
 }
 
 func (w *world) queueState() servicebustest.QueueState { return w.broker.Queues()[0] }
@@ -250,14 +271,18 @@ func (w *world) waiting(n int) {
 	})
 }
 
-// row is the action's row; noRow where there is none.
+// row is the action's row; zero where there is none.
 func (w *world) row(id string) store.Action {
 	w.t.Helper()
-	row, _, _, err := w.store.Action(context.Background(), "", id)
-	if err != nil && !errors.Is(err, store.ErrNoAction) {
-		w.t.Fatal(err)
-	}
-	return row
+	return w.rows(id)[id]
+}
+
+// rows are those of actions, by id.
+func (w *world) rows(ids ...string) map[string]store.Action {
+	w.t.Helper()
+	rows, err := w.store.ActionsByID(context.Background(), ids)
+	w.must(err)
+	return rows
 }
 
 func (w *world) attempts(id string) []store.Attempt {
@@ -291,25 +316,24 @@ func (w *world) deadLetters() []*azservicebus.ReceivedMessage {
 // readableDeadLetters are those that the SDK does not panic on.
 func (w *world) readableDeadLetters() (readable []*azservicebus.ReceivedMessage) {
 	w.t.Helper()
-	for _, known := range w.broker.Messages(queue + "/$DeadLetterQueue") {
-		func() {
-			defer func() { _ = recover() }() // situation 19: it is unreadable, and says nothing therefore
-			readable = append(readable, w.peekDead(known.SequenceNumber)...)
-		}()
+	all := w.broker.Messages(deadName)
+	if len(all) == 0 {
+		return nil
 	}
-	return readable
-}
-
-func (w *world) peekDead(sequence int64) []*azservicebus.ReceivedMessage {
-	w.t.Helper()
 	client, err := w.connect() // the test's own may be closed by now
 	w.must(err)
 	defer client.Close(context.Background())
 	receiver, err := client.NewReceiverForQueue(queue, &azservicebus.ReceiverOptions{SubQueue: azservicebus.SubQueueDeadLetter})
 	w.must(err)
-	messages, err := receiver.PeekMessages(context.Background(), 1, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &sequence})
-	w.must(err)
-	return messages
+	for _, known := range all {
+		func() {
+			defer func() { _ = recover() }() // situation 19: it is unreadable, and says nothing therefore
+			messages, err := receiver.PeekMessages(context.Background(), 1, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &known.SequenceNumber})
+			w.check(err)
+			readable = append(readable, messages...)
+		}()
+	}
+	return readable
 }
 
 // deadLetter is the one dead letter there must be, with this reason.
