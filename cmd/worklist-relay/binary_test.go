@@ -2,18 +2,22 @@ package main_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
+	service "github.com/worklist-relay/worklist-relay/cmd/worklist-relay"
 	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
+	"github.com/worklist-relay/worklist-relay/store"
 	"github.com/worklist-relay/worklist-relay/store/storetest"
 )
 
@@ -21,22 +25,26 @@ import (
 // the middle and started again: every action is confirmed in SQL, at its
 // gateway once, and nothing is left in the queue.
 func TestProcesses(t *testing.T) {
-	bin := buildBoth(t)
+	t.Parallel()
 	for _, dialect := range storetest.Dialects {
 		t.Run(dialect, func(t *testing.T) {
+			t.Parallel()
 			const count = 300
-			p := startServers(t, bin, storetest.URL(t, dialect))
+			p := startServers(t, storetest.URL(t, dialect))
 			samples := p.run("local", "sample", "--count", "300", "--gateways", "10")
 			first := p.start("worklist-relay", "run")
 			ids := p.runWith(samples, "worklist-relay", "enqueue", "-")
 			if n := bytes.Count(ids, []byte("\n")); n != count {
 				t.Fatalf("enqueue printed %d ids, want %d", n, count)
 			}
-			p.until("some are confirmed", func() bool { return p.confirmed() > 20 })
+			suite.Until(t, "some are confirmed", func() bool { return p.counts()[store.Confirmed] > 20 })
 			p.stop(first)
 			p.start("worklist-relay", "run")
-			p.until("all are confirmed", func() bool { return p.confirmed() == count })
-			p.until("the queue is empty", func() bool { return p.left() == 0 })
+			suite.Until(t, "all are confirmed", func() bool { return p.counts()[store.Confirmed] == count })
+			suite.Until(t, "the queue is empty", func() bool { return p.left() == 0 })
+			if n := bytes.Count(p.run("worklist-relay", "actions", "list", "--status", "confirmed", "--limit", "10000"), []byte("  confirmed  ")); n != count {
+				t.Errorf("%d actions are listed as confirmed", n)
+			}
 			if items, twice := p.items(); items != count || twice != 0 {
 				t.Errorf("%d items at the gateways, %d of them written more than once, want %d and none", items, twice, count)
 			}
@@ -47,31 +55,61 @@ func TestProcesses(t *testing.T) {
 // processes are the programs of one test, and how they find each other.
 type processes struct {
 	t   *testing.T
-	bin string
 	env []string
+	db  *store.Store
 	url string // of the servers' control address
 }
 
-func buildBoth(t *testing.T) string {
-	t.Helper()
-	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", bin, "./cmd/local", "./cmd/worklist-relay")
-	build.Dir = "../.."
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+// linked is the folder with cmd/local, and in the long form with worklist-relay as
+// it is linked for production. `go run` keeps what it links, as `go build` does not.
+var linked = sync.OnceValues(func() (string, error) {
+	program, err := exec.LookPath(service.Program)
+	if err != nil {
+		return "", err
 	}
-	return bin
+	dir := filepath.Join(filepath.Dir(program), "linked")
+	names := []string{"local"}
+	if suite.Long() {
+		names = append(names, service.Program)
+	}
+	if err = os.Mkdir(dir, 0o700); err != nil {
+		return "", err
+	}
+	for _, name := range names {
+		run := exec.Command("go", "run", "-exec", "cp", "./cmd/"+name, dir)
+		run.Dir = "../.."
+		if out, err := run.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%w\n%s", err, out)
+		}
+	}
+	return dir, nil
+})
+
+// command is a program about to be run in the environment of the processes.
+func (p *processes) command(name string, args ...string) *exec.Cmd {
+	p.t.Helper()
+	path := name
+	if name == "local" || suite.Long() {
+		dir, err := linked()
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		path = filepath.Join(dir, name)
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Env = p.env
+	return cmd
 }
 
 // startServers brings up broker, relay and ten gateways of both kinds, unless
 // flags say otherwise.
-func startServers(t *testing.T, bin, databaseURL string, flags ...string) *processes {
+func startServers(t *testing.T, databaseURL string, flags ...string) *processes {
 	t.Helper()
-	p := &processes{t: t, bin: bin, env: os.Environ()}
+	p := &processes{t: t, env: os.Environ()}
 	file := filepath.Join(t.TempDir(), "env")
 	p.start("local", append([]string{"serve", "--consumer=false", "--env-file", file, "--database-url", databaseURL,
 		"--gateways", "5=one-shot:rtt=3ms,5=persistent:rtt=3ms"}, flags...)...)
-	p.until("the servers are up", func() bool { _, err := os.Stat(file); return err == nil })
+	suite.Until(t, "the servers are up", func() bool { _, err := os.Stat(file); return err == nil })
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -83,14 +121,14 @@ func startServers(t *testing.T, bin, databaseURL string, flags ...string) *proce
 			p.url = "http://" + addr
 		}
 	}
+	p.db = storetest.Open(t, databaseURL)
 	return p
 }
 
 // start runs a program in the background until stop, or the test's end.
 func (p *processes) start(name string, args ...string) *exec.Cmd {
 	p.t.Helper()
-	cmd := exec.Command(filepath.Join(p.bin, name), args...)
-	cmd.Env = p.env
+	cmd := p.command(name, args...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	if err := cmd.Start(); err != nil {
@@ -108,14 +146,14 @@ func (p *processes) start(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// stop ends a program with SIGTERM; it must exit with 0, in good time.
+// stop ends a program with SIGTERM; it must exit with 0.
 func (p *processes) stop(cmd *exec.Cmd) {
 	p.t.Helper()
 	if cmd.ProcessState != nil {
 		return
 	}
 	_ = cmd.Process.Signal(syscall.SIGTERM) // Wait tells if it had ended by itself
-	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	late := time.AfterFunc(service.Patience, func() { _ = cmd.Process.Kill() })
 	defer late.Stop()
 	if err := cmd.Wait(); err != nil {
 		p.t.Errorf("%v after SIGTERM: %v", cmd.Args, err)
@@ -129,39 +167,30 @@ func (p *processes) run(name string, args ...string) []byte {
 
 func (p *processes) runWith(input []byte, name string, args ...string) []byte {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(p.bin, name), args...)
-	cmd.Env = p.env
+	cmd := p.command(name, args...)
 	cmd.Stdin = bytes.NewReader(input)
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
-	out, err := cmd.Output()
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Start()
+	if err == nil {
+		late := time.AfterFunc(service.Patience, func() { _ = cmd.Process.Kill() })
+		defer late.Stop()
+		err = cmd.Wait()
+	}
 	if err != nil {
 		p.t.Fatalf("%v: %v\n%s", cmd.Args, err, errs.String())
 	}
-	return out
+	return out.Bytes()
 }
 
-func (p *processes) until(what string, true func() bool) {
+// counts are how many actions stand at each status.
+func (p *processes) counts() map[store.Status]int {
 	p.t.Helper()
-	deadline := time.After(2 * time.Minute)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !true() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			p.t.Fatalf("never: %s", what)
-		}
+	counts, err := p.db.Counts(p.t.Context())
+	if err != nil {
+		p.t.Fatal(err)
 	}
-}
-
-func (p *processes) confirmed() int {
-	p.t.Helper()
-	var rows []struct{}
-	p.decode(p.run("worklist-relay", "actions", "list", "--status", "confirmed", "--limit", "10000", "--json"), &rows)
-	return len(rows)
+	return counts
 }
 
 // left is how many messages are anywhere in the queue, or dead.

@@ -16,7 +16,7 @@ func deadLetter(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: dead-letter REASON ...")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	client, err := azservicebus.NewClientFromConnectionString(ts.Getenv("SERVICEBUS_CONNECTION_STRING"), nil)
 	ts.Check(err)
@@ -56,7 +56,7 @@ func awaitFailed(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: await-failed ACTION")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	s, err := store.Open(ctx, ts.Getenv("DATABASE_URL"))
 	ts.Check(err)
@@ -78,7 +78,7 @@ func invalidMessage(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: invalid-message PROVIDER FILE")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	client, err := azservicebus.NewClientFromConnectionString(ts.Getenv("SERVICEBUS_CONNECTION_STRING"), nil)
 	ts.Check(err)

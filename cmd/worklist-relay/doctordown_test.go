@@ -3,11 +3,13 @@ package main_test
 import (
 	"bytes"
 	"net"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	service "github.com/worklist-relay/worklist-relay/cmd/worklist-relay"
 	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
 )
 
@@ -19,7 +21,7 @@ func TestDoctorWorksWhenAllIsDown(t *testing.T) {
 		"SERVICEBUS_CONNECTION_STRING": direct(swallowing(t)), "SERVICEBUS_SESSIONS": "maybe",
 		"DATABASE_URL": "postgres://postgres:" + leaktest.BrokerKey + "@" + mute(t) + "/test?sslmode=verify-full",
 	}
-	said := i.examine("--timeout", "1s", "--echo", "--json")
+	said := i.examine("--timeout", "3s", "--echo", "--json")
 	for _, want := range []finding{
 		{Check: "configuration", State: "failed", Found: "SERVICEBUS_SESSIONS is not a true or false"},
 		{Check: "tcp", State: "failed", Found: "swallowed"},
@@ -67,11 +69,12 @@ func TestDoctorStopsAtOnce(t *testing.T) {
 	i.must(err)
 	defer listener.Close()
 	i.env["SERVICEBUS_CONNECTION_STRING"] = direct(listener.Addr().String())
-	cmd := i.command("--timeout", "5m")
+	cmd := exec.Command(service.Program, "doctor", "--timeout", "5m")
+	cmd.Env = i.environment()
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	i.must(cmd.Start())
-	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	late := time.AfterFunc(service.Patience, func() { _ = cmd.Process.Kill() })
 	defer late.Stop()
 	called, err := listener.Accept()
 	i.must(err)

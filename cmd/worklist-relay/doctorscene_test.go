@@ -11,9 +11,6 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	service "github.com/worklist-relay/worklist-relay/cmd/worklist-relay"
 	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
 	"github.com/worklist-relay/worklist-relay/consumer/servicebustest"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
@@ -97,44 +95,23 @@ type examined struct {
 
 type finding struct{ Check, Target, State, Found, Mend string }
 
-// examine runs doctor in a process of its own. Nothing it prints may hold a key.
+// examine runs doctor. Nothing it prints may hold a key.
 func (i *installation) examine(args ...string) examined {
 	i.t.Helper()
-	cmd := i.command(args...)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	late := make(chan struct{})
-	i.must(cmd.Start())
-	timer := time.AfterFunc(2*time.Minute, func() { close(late); _ = cmd.Process.Kill() })
-	err := cmd.Wait()
-	timer.Stop()
-	select {
-	case <-late:
-		i.t.Fatalf("doctor hangs:\n%s%s", out.String(), errs.String())
-	default:
-	}
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		i.t.Fatal(err)
-	}
-	e := examined{code: cmd.ProcessState.ExitCode(), out: out.String(), errs: errs.String()}
+	said, err := service.CommandLine{Args: append([]string{"doctor"}, args...), Env: i.environment()}.Run()
+	i.must(err)
+	e := examined{code: said.Code, out: said.Out, errs: said.Errs}
 	leaktest.Check(i.t, "doctor's output", e.out+e.errs)
 	if slices.Contains(args, "--json") {
-		if err := json.Unmarshal(out.Bytes(), &e); err != nil {
+		if err := json.Unmarshal([]byte(e.out), &e); err != nil {
 			i.t.Fatalf("%v in %s%s", err, e.out, e.errs)
 		}
 	}
 	return e
 }
 
-func (i *installation) command(args ...string) *exec.Cmd {
-	cmd := exec.Command("worklist-relay", append([]string{"doctor"}, args...)...)
-	dir := i.t.TempDir()
-	cmd.Env = []string{"HOME=" + dir, "TZ=UTC", "LEAKTEST_SAID=" + filepath.Join(dir, "said"), "PATH=" + os.Getenv("PATH")}
-	for name, value := range i.env {
-		cmd.Env = append(cmd.Env, name+"="+value)
-	}
-	return cmd
+func (i *installation) environment() []string {
+	return append(environ(i.env), "HOME="+i.t.TempDir(), "TZ=UTC")
 }
 
 // refusing is an address of this machine at which nothing listens.

@@ -51,7 +51,7 @@ func TestDoctorTellsOfTokens(t *testing.T) {
 // With tokens of Entra ID for everything: each is asked for, and what has none
 // is not asked.
 func TestDoctorWithEntra(t *testing.T) {
-	s := newEntraScene(t, "", false, time.Hour, forServiceBus, forRelay)
+	s := newEntraScene(t, false, time.Hour, forServiceBus, forRelay)
 	i := &installation{t: t, env: s.env}
 	said := i.examine("--json")
 	said.has(t, finding{Check: "token", Target: "PostgreSQL", State: "failed", Found: "refused with 400", Mend: "AZURE_CLIENT_ID must be"})

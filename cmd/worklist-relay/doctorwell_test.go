@@ -170,7 +170,8 @@ func TestDoctorNotesHeldGateways(t *testing.T) {
 
 // What cmd/local serves is an installation without faults.
 func TestDoctorOfLocalServers(t *testing.T) {
-	p := startServers(t, buildBoth(t), storetest.URL(t, "sqlite"))
+	t.Parallel()
+	p := startServers(t, storetest.URL(t, "sqlite"))
 	if said := p.run("worklist-relay", "doctor", "--echo"); !strings.Contains(string(said), "\nworst: ok (0 failed, 0 warnings, ") {
 		t.Errorf("said:\n%s", said)
 	}

@@ -17,10 +17,9 @@ var entraClaims = flag.Bool("entra.claims", false, "wait for the SDK to renew a 
 // the relay and PostgreSQL each judge. What the program says, and SQL, may hold
 // neither a token nor what it asked with.
 func TestEntra(t *testing.T) {
-	bin := buildBoth(t)
 	t.Run("the identity and the role are not ready at first", func(t *testing.T) {
 		t.Parallel()
-		s := newEntraScene(t, bin, true, 24*time.Hour)
+		s := newEntraScene(t, true, 24*time.Hour)
 		s.env["PROBE_DELAYS"] = "1s"
 		p := s.start()
 		s.until("the database's token was refused twice", func() bool { return s.identities.refusals(forDatabase) > 1 })
@@ -46,7 +45,7 @@ func TestEntra(t *testing.T) {
 	t.Run("tokens are renewed before they expire", func(t *testing.T) {
 		t.Parallel()
 		// A token is kept until five minutes before its end: here, for some seconds.
-		s := newEntraScene(t, bin, false, 5*time.Minute+3*time.Second, forDatabase, forServiceBus, forRelay)
+		s := newEntraScene(t, false, 5*time.Minute+3*time.Second, forDatabase, forServiceBus, forRelay)
 		s.env["IDLE_TIMEOUT"] = "1s"
 		s.granted.Store(true)
 		s.start()
@@ -78,7 +77,7 @@ func TestEntra(t *testing.T) {
 		if !*entraClaims {
 			t.Skip("takes two minutes, at which the SDK renews at the earliest: give -entra.claims")
 		}
-		s := newEntraScene(t, bin, false, 5*time.Minute+3*time.Second, forDatabase, forServiceBus, forRelay)
+		s := newEntraScene(t, false, 5*time.Minute+3*time.Second, forDatabase, forServiceBus, forRelay)
 		s.granted.Store(true)
 		p := s.start()
 		began := time.Now()
@@ -98,7 +97,7 @@ func TestEntra(t *testing.T) {
 	})
 	t.Run("no token can be had when the last expires", func(t *testing.T) {
 		t.Parallel()
-		s := newEntraScene(t, bin, true, 5*time.Minute+time.Second, forDatabase, forServiceBus, forRelay)
+		s := newEntraScene(t, true, 5*time.Minute+time.Second, forDatabase, forServiceBus, forRelay)
 		s.granted.Store(true)
 		p := s.start()
 		id := s.enqueue("leeds")
@@ -116,7 +115,7 @@ func TestEntra(t *testing.T) {
 	})
 	t.Run("operators' commands", func(t *testing.T) {
 		t.Parallel()
-		s := newEntraScene(t, bin, false, time.Hour, forServiceBus, forRelay)
+		s := newEntraScene(t, false, time.Hour, forServiceBus, forRelay)
 		const refused = "worklist-relay: open database postgres://"
 		for _, command := range []string{"migrate", "relays list"} {
 			if out := s.command(1, command); !strings.HasPrefix(out, refused) || !strings.Contains(out, forDatabase+": answered 400: ") || strings.Count(out, "\n") != 1 {

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 
+	service "github.com/worklist-relay/worklist-relay/cmd/worklist-relay"
 	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
 	"github.com/worklist-relay/worklist-relay/consumer/servicebustest"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
@@ -37,9 +37,9 @@ type entraScene struct {
 
 // newEntraScene has a queue with or without sessions, and an identity with tokens
 // for these resources, which live for life.
-func newEntraScene(t *testing.T, bin string, sessions bool, life time.Duration, ready ...string) *entraScene {
+func newEntraScene(t *testing.T, sessions bool, life time.Duration, ready ...string) *entraScene {
 	t.Helper()
-	s := &entraScene{scene: &scene{t: t, bin: bin, database: storetest.URL(t, "postgres")}, identities: newIdentities(t, life, ready...)}
+	s := &entraScene{scene: &scene{t: t, database: storetest.URL(t, "postgres")}, identities: newIdentities(t, life, ready...)}
 	address, err := url.Parse(s.database)
 	s.must(err)
 	s.addRole(address)
@@ -131,16 +131,11 @@ func (s *entraScene) says(p *program, parts ...string) {
 // returns what it printed.
 func (s *entraScene) command(code int, args string) string {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "worklist-relay"), strings.Fields(args)...)
-	for name, value := range s.env {
-		cmd.Env = append(cmd.Env, name+"="+value)
+	o, err := service.CommandLine{Args: strings.Fields(args), Env: environ(s.env)}.Run()
+	s.must(err)
+	if o.Code != code {
+		s.t.Errorf("%s: exit code %d, want %d\n%s%s", args, o.Code, code, o.Out, o.Errs)
 	}
-	out, err := cmd.CombinedOutput()
-	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != code {
-		s.t.Errorf("%s: %v, want exit code %d\n%s", args, err, code, out)
-	}
-	leaktest.Check(s.t, "the output of "+args, string(out))
-	return string(out)
+	leaktest.Check(s.t, "the output of "+args, o.Out+o.Errs)
+	return o.Out + o.Errs
 }

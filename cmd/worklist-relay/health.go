@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/worklist-relay/worklist-relay/consumer"
 )
@@ -134,18 +133,9 @@ func (h *health) handler(metrics http.Handler) http.Handler {
 	return mux
 }
 
-// Limits of a connection to HTTP_ADDR: whoever connects, and then neither asks
-// nor reads, must not keep it for good.
-const (
-	readLimit  = 5 * time.Second // for a request with its body, which nothing here looks at
-	writeLimit = 30 * time.Second
-	idleLimit  = 2 * time.Minute // above the usual time between two scrapes
-	hangUp     = time.Second     // for the requests of the moment when the program ends
-)
-
 // serveHTTP answers on addr until stop is called, and returns the address that
 // it listens on; "" serves nothing.
-func serveHTTP(addr string, handler http.Handler) (listening string, stop func(), err error) {
+func (d durations) serveHTTP(addr string, handler http.Handler) (listening string, stop func(), err error) {
 	if addr == "" {
 		return "", func() {}, nil
 	}
@@ -153,14 +143,14 @@ func serveHTTP(addr string, handler http.Handler) (listening string, stop func()
 	if err != nil {
 		return "", nil, fmt.Errorf("HTTP_ADDR %s: %w", addr, err)
 	}
-	server := &http.Server{Handler: handler, ReadTimeout: readLimit, WriteTimeout: writeLimit, IdleTimeout: idleLimit}
+	server := &http.Server{Handler: handler, ReadTimeout: d.httpRead, WriteTimeout: d.httpWrite, IdleTimeout: d.httpIdle}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		_ = server.Serve(listener) // ends with ErrServerClosed, by stop
 	}()
 	return listener.Addr().String(), func() {
-		ctx, cancel := context.WithTimeout(context.Background(), hangUp)
+		ctx, cancel := context.WithTimeout(context.Background(), d.hangUp)
 		defer cancel()
 		if server.Shutdown(ctx) != nil {
 			_ = server.Close() // a request that does not end is no reason to stay

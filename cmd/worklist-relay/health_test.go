@@ -23,10 +23,10 @@ type probed struct {
 	addr string
 }
 
-func serveProbes(t *testing.T) (p probed, stop func()) {
+func serveProbes(t *testing.T, with durations) (p probed, stop func()) {
 	t.Helper()
 	h := &health{}
-	addr, stop, err := serveHTTP("127.0.0.1:0", h.handler(http.NotFoundHandler()))
+	addr, stop, err := with.serveHTTP("127.0.0.1:0", h.handler(http.NotFoundHandler()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func (p probed) ready(status int, want report) {
 }
 
 func TestProbes(t *testing.T) {
-	p, _ := serveProbes(t)
+	p, _ := serveProbes(t, fixed)
 	none := []consumer.Dependency{}
 
 	p.says("/livez", 200, "ok")
@@ -112,7 +112,9 @@ func TestProbes(t *testing.T) {
 // A request whose body never comes holds its connection for a while and no longer.
 func TestServeHTTPEndsUnfinishedRequests(t *testing.T) {
 	t.Parallel()
-	p, _ := serveProbes(t)
+	hasty := fixed
+	hasty.httpRead = 50 * time.Millisecond
+	p, _ := serveProbes(t, hasty)
 	conn, err := net.Dial("tcp", p.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +123,7 @@ func TestServeHTTPEndsUnfinishedRequests(t *testing.T) {
 	if _, err := io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: relay\r\nContent-Length: 100000\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	if err := conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(Patience)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
@@ -131,7 +133,7 @@ func TestServeHTTPEndsUnfinishedRequests(t *testing.T) {
 
 // A dependency whose state cannot be had now keeps no other probe waiting.
 func TestLivezWaitsForNoDependency(t *testing.T) {
-	p, _ := serveProbes(t)
+	p, _ := serveProbes(t, fixed)
 	asked, answer := make(chan struct{}), make(chan struct{})
 	p.running(func() []consumer.Dependency {
 		close(asked)
@@ -144,7 +146,7 @@ func TestLivezWaitsForNoDependency(t *testing.T) {
 		p.ready(200, report{Ready: true, State: "running", Dependencies: []consumer.Dependency{}})
 	}()
 	<-asked
-	impatient := http.Client{Timeout: 10 * time.Second}
+	impatient := http.Client{Timeout: Patience}
 	if response, err := impatient.Get("http://" + p.addr + "/livez"); err != nil {
 		t.Error(err)
 	} else {
@@ -156,7 +158,7 @@ func TestLivezWaitsForNoDependency(t *testing.T) {
 
 // A signal that comes while the program starts is not forgotten.
 func TestStoppingStays(t *testing.T) {
-	p, _ := serveProbes(t)
+	p, _ := serveProbes(t, fixed)
 	p.stopping()
 	p.waiting("database", errors.New("away"))
 	p.running(func() []consumer.Dependency { return []consumer.Dependency{} })
@@ -164,15 +166,15 @@ func TestStoppingStays(t *testing.T) {
 }
 
 func TestServeHTTP(t *testing.T) {
-	p, stop := serveProbes(t)
-	if _, _, err := serveHTTP(p.addr, p.handler(http.NotFoundHandler())); err == nil || !strings.Contains(err.Error(), "HTTP_ADDR "+p.addr) {
+	p, stop := serveProbes(t, fixed)
+	if _, _, err := fixed.serveHTTP(p.addr, p.handler(http.NotFoundHandler())); err == nil || !strings.Contains(err.Error(), "HTTP_ADDR "+p.addr) {
 		t.Errorf("a port in use gives %v", err)
 	}
 	stop()
 	if _, err := http.Get("http://" + p.addr + "/livez"); err == nil {
 		t.Error("still answers after stop")
 	}
-	if addr, stop, err := serveHTTP("", p.handler(http.NotFoundHandler())); addr != "" || err != nil {
+	if addr, stop, err := fixed.serveHTTP("", p.handler(http.NotFoundHandler())); addr != "" || err != nil {
 		t.Errorf("no address gives %q, %v", addr, err)
 	} else {
 		stop()

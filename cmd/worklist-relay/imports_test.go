@@ -72,6 +72,7 @@ var mayImport = map[string][]string{
 	"consumer/leaktest":                     {},
 	"consumer/servicebustest":               {"consumer/servicebustest/internal/amqp"},
 	"consumer/servicebustest/internal/amqp": {},
+	"cmd/suite":                             {},
 	"cmd/worklist-relay":                    {"consumer", "relay", "store"},
 	"deploy":                                {},
 	"cmd/local":                             {"consumer", "relay", "store", "store/storefill", "consumer/servicebustest", "relay/relaytest"},

@@ -32,7 +32,6 @@ var (
 // enqueued, what SQL says, what is at the gateways and what is dead-lettered
 // agree, and nothing is left over or counted twice.
 func TestLedger(t *testing.T) {
-	bin := buildBoth(t)
 	databases := storetest.Dialects
 	if *ledgerDatabase != "" {
 		databases = []string{*ledgerDatabase}
@@ -47,7 +46,7 @@ func TestLedger(t *testing.T) {
 				}
 				t.Logf("to run it again: go test ./cmd/worklist-relay -count=1 -run '^TestLedger$' -ledger.database=%s -ledger.sessions=%v -ledger.actions=%d -ledger.kills=%d -ledger.replicas=%d -ledger.seed=%d",
 					database, sessions, *ledgerActions, *ledgerKills, *ledgerReplicas, seed)
-				l := openLedger(t, bin, database, sessions, seed)
+				l := openLedger(t, database, sessions, seed)
 				l.work()
 				l.balance()
 			})
@@ -103,7 +102,6 @@ type ledger struct {
 	*processes
 	began    time.Time
 	random   *rand.Rand
-	db       *store.Store
 	replicas []*exec.Cmd
 	settings []string // the consumers' environment beside processes.env
 	logs     string   // the folder of the consumers' logs
@@ -114,7 +112,7 @@ type ledger struct {
 }
 
 // openLedger starts everything, and enqueues nothing yet.
-func openLedger(t *testing.T, bin, database string, sessions bool, seed uint64) *ledger {
+func openLedger(t *testing.T, database string, sessions bool, seed uint64) *ledger {
 	t.Helper()
 	address := storetest.URL(t, database)
 	flags := []string{"--lock", "5s", "--max-delivery", "1000", "--gateways", fmt.Sprintf("%d=one-shot:rtt=3ms,%d=persistent:rtt=3ms", ledgerGateways/2, ledgerGateways/2)}
@@ -122,10 +120,9 @@ func openLedger(t *testing.T, bin, database string, sessions bool, seed uint64) 
 		flags = append(flags, "--sessions")
 	}
 	l := &ledger{
-		processes: startServers(t, bin, address, flags...), began: time.Now(),
+		processes: startServers(t, address, flags...), began: time.Now(),
 		random: rand.New(rand.NewPCG(seed, 0)), settings: slices.Clone(hurry), logs: t.ArtifactDir(),
 	}
-	l.db = storetest.Open(t, address)
 	l.prepare(seed)
 	l.plan(database, address)
 	t.Cleanup(func() {
@@ -147,7 +144,7 @@ func (l *ledger) consume(i int) *exec.Cmd {
 		l.t.Fatal(err)
 	}
 	defer log.Close() // the program has its own
-	cmd := exec.Command(filepath.Join(l.bin, "worklist-relay"), "run")
+	cmd := l.command("worklist-relay", "run")
 	cmd.Env = append(slices.Clone(l.env), l.settings...)
 	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {
@@ -202,8 +199,8 @@ func (l *ledger) feed(settled int) {
 	}
 	// Harm to the broker may stop it half-way. To send all again is harmless.
 	for range 5 {
-		cmd := exec.CommandContext(l.t.Context(), filepath.Join(l.bin, "worklist-relay"), "enqueue", "-")
-		cmd.Env, cmd.Stdin = l.env, bytes.NewReader(l.portions[0])
+		cmd := l.command("worklist-relay", "enqueue", "-")
+		cmd.Stdin = bytes.NewReader(l.portions[0])
 		out, err := cmd.CombinedOutput()
 		if err == nil {
 			l.portions = l.portions[1:]
@@ -217,9 +214,6 @@ func (l *ledger) feed(settled int) {
 // settled is how many actions SQL says are over.
 func (l *ledger) settled() int {
 	l.t.Helper()
-	counts, err := l.db.Counts(l.t.Context())
-	if err != nil {
-		l.t.Fatal(err)
-	}
+	counts := l.counts()
 	return counts[store.Confirmed] + counts[store.Failed]
 }

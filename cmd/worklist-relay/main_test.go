@@ -7,44 +7,25 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
 	"github.com/worklist-relay/worklist-relay/consumer/servicebustest"
 )
-
-func TestMain(m *testing.M) {
-	testscript.Main(suite.Tests(m), map[string]func(){
-		"worklist-relay": func() { os.Exit(overheard()) },
-	})
-}
-
-// saidVariable names the file that keeps all that the program prints in a script.
-const saidVariable = "LEAKTEST_SAID"
-
-// overheard is main, with its output in that file too.
-func overheard() int {
-	said, err := os.OpenFile(os.Getenv(saidVariable), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		panic(err)
-	}
-	defer said.Close()
-	return execute(os.Args[1:], os.Stdin, io.MultiWriter(os.Stdout, said), io.MultiWriter(os.Stderr, said))
-}
 
 // TestScripts runs testdata/*.txtar: terminal sessions with the program. Each
 // has a Service Bus of its own in $SERVICEBUS_CONNECTION_STRING, with its counts
 // at $SERVICEBUS_ADMIN_URL, an empty SQLite file in $DATABASE_URL, actions with
 // canaries in canaries.ndjson and invalid.ndjson, and a key in $LEEDS_KEY. A script
 // that asks for a gateway has a relay of its own, at $RELAY. Nothing that the
-// program prints may hold a canary.
+// program prints may hold a canary. With exec the program is a process of its own,
+// which it has to be to run on while other commands do, or to have an input.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -72,8 +53,8 @@ func TestScripts(t *testing.T) {
 			e.Setenv(saidVariable, said)
 			e.Defer(func() {
 				text, err := os.ReadFile(said)
-				if err != nil {
-					t.Errorf("the program said nothing: %v", err)
+				if err != nil && !errors.Is(err, os.ErrNotExist) {
+					t.Error(err)
 				}
 				leaktest.Check(t, "the output of "+filepath.Base(e.WorkDir), string(text))
 			})
@@ -81,7 +62,7 @@ func TestScripts(t *testing.T) {
 			return writeCanaries(e.WorkDir)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"queued": checkQueued, "exits": exits,
+			Program: typed, "queued": checkQueued, "exits": exits,
 			"dead-letter": deadLetter, "strand": strand, "await-failed": awaitFailed, "audited": audited, "invalid-message": invalidMessage,
 			"gateway": changeGateway, "until": untilOutput,
 		},
@@ -133,17 +114,42 @@ func checkQueued(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("there is no queue %s", name)
 }
 
-// exits runs a command that must end with this exit code, above 0.
+// typed runs the program in a terminal.
+func typed(ts *testscript.TestScript, neg bool, args []string) {
+	if code := commandLine(ts, args...).show(ts).Code; (code != 0) != neg {
+		ts.Fatalf("%v exited with %d", args, code)
+	}
+}
+
+// exits runs the program in a terminal. It must end with this exit code, above 0.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE COMMAND ...")
+	if neg || len(args) < 2 || args[1] != Program {
+		ts.Fatalf("usage: exits CODE worklist-relay ...")
 	}
-	err := ts.Exec(args[1], args[2:]...)
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		ts.Fatalf("%v ended with %v, want exit code %s", args[1:], err, args[0])
-	}
-	if code := strconv.Itoa(exit.ExitCode()); code != args[0] {
+	if code := strconv.Itoa(commandLine(ts, args[2:]...).show(ts).Code); code != args[0] {
 		ts.Fatalf("%v exited with %s, want %s", args[1:], code, args[0])
 	}
+}
+
+// commandLine is how the program ends with these arguments, in the environment of
+// a script. Nothing that it prints may hold a canary.
+func commandLine(ts *testscript.TestScript, args ...string) Outcome {
+	env := reflect.ValueOf(ts).Elem().FieldByName("env") // it lets nobody have them all
+	line := CommandLine{Args: args, Dir: ts.MkAbs("."), Env: make([]string, env.Len())}
+	for i := range line.Env {
+		line.Env[i] = env.Index(i).String()
+	}
+	o, err := line.Run()
+	ts.Check(err)
+	if found := leaktest.Find(o.Out + o.Errs); len(found) > 0 {
+		ts.Fatalf("%v tells %v of a participant", args, found)
+	}
+	return o
+}
+
+// show makes what a command printed the script's latest output.
+func (o Outcome) show(ts *testscript.TestScript) Outcome {
+	_, _ = io.WriteString(ts.Stdout(), o.Out) // into memory
+	_, _ = io.WriteString(ts.Stderr(), o.Errs)
+	return o
 }

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	service "github.com/worklist-relay/worklist-relay/cmd/worklist-relay"
 )
 
 // passwordGate stands before a PostgreSQL that trusts everybody, asks whoever
@@ -80,7 +82,7 @@ func (g *passwordGate) cut() {
 
 func (g *passwordGate) serve(client net.Conn) {
 	// Nobody may hold the gate's end up by saying nothing.
-	_ = client.SetDeadline(time.Now().Add(patience))
+	_ = client.SetDeadline(time.Now().Add(service.Patience))
 	startup, role, err := readStartup(client)
 	if err != nil {
 		return

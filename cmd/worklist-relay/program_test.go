@@ -2,12 +2,12 @@ package main_test
 
 import (
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	service "github.com/worklist-relay/worklist-relay/cmd/worklist-relay"
 	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
 )
 
@@ -23,10 +23,8 @@ type program struct {
 // end well then; whatever it logged, no details may be in it.
 func (s *scene) start() *program {
 	s.t.Helper()
-	p := &program{s: s, cmd: exec.Command(filepath.Join(s.bin, "worklist-relay"), "run"), ended: make(chan struct{})}
-	for name, value := range s.env {
-		p.cmd.Env = append(p.cmd.Env, name+"="+value)
-	}
+	p := &program{s: s, cmd: exec.Command(service.Program, "run"), ended: make(chan struct{})}
+	p.cmd.Env = environ(s.env)
 	p.cmd.Stderr, p.cmd.Stdout = &p.log, &p.log
 	s.must(p.cmd.Start())
 	go func() {
@@ -46,6 +44,14 @@ func (s *scene) start() *program {
 	return p
 }
 
+// environ are variables as a process has them.
+func environ(variables map[string]string) (list []string) {
+	for name, value := range variables {
+		list = append(list, name+"="+value)
+	}
+	return list
+}
+
 func (p *program) signal(sig syscall.Signal) {
 	p.s.t.Helper()
 	p.s.check(p.cmd.Process.Signal(sig))
@@ -61,7 +67,7 @@ func (p *program) kill() {
 // exits waits for the process to end by itself, with this code.
 func (p *program) exits(code int) {
 	p.s.t.Helper()
-	late := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
+	late := time.AfterFunc(service.Patience, func() { _ = p.cmd.Process.Kill() })
 	defer late.Stop()
 	<-p.ended
 	if got := p.cmd.ProcessState.ExitCode(); got != code {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"regexp"
 	"time"
 
@@ -85,26 +84,27 @@ func (h *hospitals) gateway(ts *testscript.TestScript, name string) *relaytest.G
 	return h.gateways[name]
 }
 
-// untilOutput runs a command again and again until its output matches.
+// untilOutput runs the program in a terminal, again and again, until its output matches.
 func untilOutput(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: until REGEXP COMMAND ...")
+	if neg || len(args) < 3 || args[1] != Program {
+		ts.Fatalf("usage: until REGEXP worklist-relay ...")
 	}
 	pattern, err := regexp.Compile(`(?m)` + args[0])
 	ts.Check(err)
-	late := time.After(30 * time.Second)
-	tick := time.NewTicker(50 * time.Millisecond)
+	late := time.After(Patience)
+	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		failed := ts.Exec(args[1], args[2:]...)
-		said := ts.ReadFile("stdout")
-		if failed == nil && pattern.MatchString(said) {
+		o := commandLine(ts, args[2:]...)
+		if o.Code == 0 && pattern.MatchString(o.Out) {
+			o.show(ts)
 			return
 		}
 		select {
 		case <-tick.C:
 		case <-late:
-			ts.Check(errors.Join(errors.New("never: "+args[0]), failed))
+			o.show(ts)
+			ts.Fatalf("never: %s", args[0])
 		}
 	}
 }

@@ -6,12 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"os/exec"
-	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 
+	service "github.com/worklist-relay/worklist-relay/cmd/worklist-relay"
 	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 	"github.com/worklist-relay/worklist-relay/store"
@@ -22,10 +21,9 @@ import (
 // replay is killed half-way, the second confirms the rest of nine gateways, and of
 // the tenth sends one canary and says why no more.
 func TestReplayOfAThousand(t *testing.T) {
-	bin := buildBoth(t)
 	for _, dialect := range storetest.Dialects {
 		t.Run(dialect, func(t *testing.T) {
-			s := newScene(t, bin, dialect)
+			s := newScene(t, dialect)
 			s.env["BREAKER_SPAN"] = "1h"
 			const gateways = 10
 			each := 100
@@ -101,15 +99,13 @@ func (s *scene) count(status store.Status) int {
 	return counts[status]
 }
 
-// command is the program about to be run with these arguments, for at most a minute.
+// command is the program about to be run with these arguments, for at most some minutes.
 func (s *scene) command(args ...string) *exec.Cmd {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), service.Patience)
 	s.t.Cleanup(cancel)
-	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "worklist-relay"), args...)
-	for name, value := range s.env {
-		cmd.Env = append(cmd.Env, name+"="+value)
-	}
+	cmd := exec.CommandContext(ctx, service.Program, args...)
+	cmd.Env = environ(s.env)
 	return cmd
 }
 

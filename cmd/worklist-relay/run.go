@@ -55,7 +55,7 @@ func (c config) run(cmd *cobra.Command, migrate bool) error {
 	}
 	defer told.stop()
 	var health health
-	httpAddr, stopHTTP, err := serveHTTP(c.HTTPAddr, health.handler(told.page))
+	httpAddr, stopHTTP, err := fixed.serveHTTP(c.HTTPAddr, health.handler(told.page))
 	if err != nil {
 		return failure{exitConfig, err}
 	}
@@ -96,11 +96,6 @@ func (c config) run(cmd *cobra.Command, migrate bool) error {
 	return c.serve(ctx, service, gateways)
 }
 
-// lastMoments is how long everything may take to end once the grace is over: the
-// connections to the gateways, what waits for their acks, the last telemetry and
-// the last requests.
-const lastMoments = 5 * time.Second
-
 // errUnfinished is what run ends with when it did not wait for what was sent.
 var errUnfinished = failure{exitUnfinished, errors.New("stopped before everything in flight had ended; what had no ack is left to redelivery")}
 
@@ -125,7 +120,7 @@ func (c config) serve(ctx context.Context, service *consumer.Consumer, gateways 
 	case <-signals:
 	case <-grace.C:
 	}
-	grace.Reset(lastMoments - flushLimit - hangUp)
+	grace.Reset(fixed.lastMoments - fixed.flush - fixed.hangUp)
 	_ = gateways.Close() // with Close frames: a gateway whose peer just vanishes stalls
 	select {
 	case <-ended:
@@ -134,19 +129,12 @@ func (c config) serve(ctx context.Context, service *consumer.Consumer, gateways 
 	return errUnfinished
 }
 
-// storeRetry is the wait between two looks for a database at the start, which
-// doubles up to storeRetryMost.
-const (
-	storeRetry     = time.Second
-	storeRetryMost = 30 * time.Second
-)
-
 // awaitStore opens the database with the schema of this program. A server that
 // is away, or does not let us in yet, is waited for: a restart would not bring it
 // back, and roles take minutes to work. What cannot mend itself is an error.
 func (c config) awaitStore(ctx context.Context, migrate bool, log *slog.Logger, health *health) (*store.Store, error) {
 	health.waiting("database", errors.New("not asked yet"))
-	for wait := storeRetry; ; wait = min(2*wait, storeRetryMost) {
+	for wait := fixed.storeRetry; ; wait = min(2*wait, fixed.storeRetryMost) {
 		outcomes, err := c.openDatabase(ctx)
 		if err == nil {
 			if err = bringUp(ctx, outcomes, migrate); err == nil {

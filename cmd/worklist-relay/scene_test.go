@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/google/uuid"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
 	"github.com/worklist-relay/worklist-relay/consumer/servicebustest"
@@ -21,10 +23,7 @@ import (
 	"github.com/worklist-relay/worklist-relay/store/storetest"
 )
 
-const (
-	queue    = "worklist-commands"
-	patience = 30 * time.Second // for what a test waits for; never what it expects
-)
+const queue = "worklist-commands"
 
 var (
 	sendKey   = relaytest.Key{Name: "send", Key: leaktest.RelayKey, Send: true}
@@ -35,7 +34,6 @@ var (
 // behind a proxy, and what the program needs to know of them.
 type scene struct {
 	t        *testing.T
-	bin      string
 	database string // URL, not through the proxy
 	broker   *servicebustest.Server
 	relay    *relaytest.Server
@@ -48,9 +46,9 @@ type scene struct {
 	toDatabase        *proxy // nil with SQLite
 }
 
-func newScene(t *testing.T, bin, dialect string) *scene {
+func newScene(t *testing.T, dialect string) *scene {
 	t.Helper()
-	s := &scene{t: t, bin: bin, database: storetest.URL(t, dialect)}
+	s := &scene{t: t, database: storetest.URL(t, dialect)}
 	s.store = storetest.Open(t, s.database)
 	var err error
 	s.broker, err = servicebustest.NewServer(servicebustest.Config{
@@ -133,16 +131,7 @@ func (s *scene) open() (*sql.DB, error) {
 
 func (s *scene) until(what string, true func() bool) {
 	s.t.Helper()
-	deadline := time.After(patience)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !true() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			s.t.Fatalf("never: %s\nqueue %+v", what, s.queueState())
-		}
-	}
+	suite.Until(s.t, what, true, func() string { return fmt.Sprintf("queue %+v", s.queueState()) })
 }
 
 func (s *scene) queueState() servicebustest.QueueState { return s.broker.Queues()[0] }

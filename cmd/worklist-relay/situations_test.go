@@ -21,12 +21,11 @@ type situation struct {
 // TestSituations holds the program, as a process of its own that is killed or
 // told to stop, against the situations that no test within one process can make.
 func TestSituations(t *testing.T) {
-	bin := buildBoth(t)
 	for _, situation := range slices.Concat(startingSituations, killedSituations, stoppedSituations, forcedSituations) {
 		for _, dialect := range storetest.Dialects {
 			t.Run(situation.name+"/"+dialect, func(t *testing.T) {
 				t.Parallel()
-				situation.test(t, newScene(t, bin, dialect))
+				situation.test(t, newScene(t, dialect))
 			})
 		}
 	}

@@ -33,13 +33,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-const (
-	flushLimit = 2 * time.Second // for what is not exported yet when the program ends
-
-	// mostSeries bounds the series of one metric, per process: a gateway has some
-	// dozens where everything goes wrong there.
-	mostSeries = 20_000
-)
+// mostSeries bounds the series of one metric, per process: a gateway has some
+// dozens where everything goes wrong there.
+const mostSeries = 20_000
 
 // telemetry is where metrics and spans of `run` go: metrics to whoever asks
 // for page, and both to where the OTEL_* variables say.
@@ -136,9 +132,9 @@ func (t *telemetry) startTraces(ctx context.Context, source *resource.Resource) 
 	return nil
 }
 
-// stop exports what has not been yet, as far as that succeeds within flushLimit.
+// stop exports what has not been yet, as far as that succeeds within the time for it.
 func (t *telemetry) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), flushLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), fixed.flush)
 	defer cancel()
 	var flushing sync.WaitGroup
 	for _, end := range t.ending {

@@ -22,6 +22,7 @@ import (
 	"github.com/google/uuid"
 	otlptrace "go.opentelemetry.io/proto/otlp/trace/v1"
 
+	service "github.com/worklist-relay/worklist-relay/cmd/worklist-relay"
 	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/consumer/leaktest"
 	"github.com/worklist-relay/worklist-relay/store"
@@ -36,11 +37,10 @@ const (
 // An action's trace goes on where the producer's was, through all its tries,
 // over each protocol.
 func TestTraces(t *testing.T) {
-	bin := buildBoth(t)
 	for _, protocol := range []string{"grpc", "http/protobuf"} {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
-			s := newScene(t, bin, "sqlite")
+			s := newScene(t, "sqlite")
 			c := s.export(t, protocol)
 			s.relay.Refuse("leeds", 1, 404, "There are no listeners connected for the endpoint.")
 			p := s.start()
@@ -98,7 +98,7 @@ func TestTraces(t *testing.T) {
 // What is no traceparent is none: the next that is one counts, and without any
 // the trace begins here.
 func TestTraceparents(t *testing.T) {
-	s := newScene(t, buildBoth(t), "sqlite")
+	s := newScene(t, "sqlite")
 	c := s.export(t, "grpc")
 	s.start()
 	for _, test := range []struct {
@@ -135,7 +135,7 @@ func TestTraceparents(t *testing.T) {
 // Without an exporter nothing is exported, and the log names the producer's trace
 // all the same.
 func TestTraceInLogAlone(t *testing.T) {
-	s := newScene(t, buildBoth(t), "sqlite")
+	s := newScene(t, "sqlite")
 	p := s.start()
 	id := s.enqueueWith("leeds", map[string]any{"traceparent": parent})
 	s.confirmed(id, false)
@@ -162,7 +162,7 @@ func TestReadmeLogLine(t *testing.T) {
 	for _, row := range regexp.MustCompile("(?m)^\\| (`.*`) \\| ").FindAllStringSubmatch(section, -1) {
 		told = append(told, strings.Split(strings.ReplaceAll(row[1], "`", ""), ", ")...)
 	}
-	s := newScene(t, buildBoth(t), "sqlite")
+	s := newScene(t, "sqlite")
 	p := s.start()
 	id := s.enqueueWith("leeds", map[string]any{"traceparent": parent})
 	s.until("it is logged", func() bool { return p.line("settled", id) != nil })
@@ -175,7 +175,6 @@ func TestReadmeLogLine(t *testing.T) {
 // A collector that is away, or that takes connections and never answers, costs
 // no action anything, nor the end of the program.
 func TestCollectorAway(t *testing.T) {
-	bin := buildBoth(t)
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -201,7 +200,7 @@ func TestCollectorAway(t *testing.T) {
 	for name, addr := range map[string]string{"away": freeAddr(t), "silent": silent.Addr().String()} {
 		for _, protocol := range []string{"grpc", "http/protobuf"} {
 			t.Run(name+"/"+protocol, func(t *testing.T) {
-				s := newScene(t, bin, "sqlite")
+				s := newScene(t, "sqlite")
 				s.exportTo("http://"+addr, protocol)
 				s.env["OTEL_EXPORTER_OTLP_TIMEOUT"] = "100"
 				p := s.start()
@@ -226,7 +225,7 @@ func TestCollectorAway(t *testing.T) {
 // A scrape has what the README says, and is answered while the database says
 // nothing at all: then what SQL knows is absent.
 func TestMetricsPage(t *testing.T) {
-	s := newScene(t, buildBoth(t), "postgres")
+	s := newScene(t, "postgres")
 	s.env["HTTP_ADDR"], s.env["RECONCILE_INTERVAL"] = freeAddr(t), "1s"
 	s.env["OTEL_SERVICE_NAME"], s.env["OTEL_RESOURCE_ATTRIBUTES"] = "relay-of-a-test", "deployment.environment.name=test"
 	s.start()
@@ -273,7 +272,7 @@ func TestMetricsPage(t *testing.T) {
 // What is not exported yet is when the program ends. No room is kept for exemplars,
 // whoever asks for them: it would be kept for each gateway.
 func TestTelemetryFlushed(t *testing.T) {
-	s := newScene(t, buildBoth(t), "sqlite")
+	s := newScene(t, "sqlite")
 	c := s.export(t, "grpc")
 	s.env["OTEL_BSP_SCHEDULE_DELAY"], s.env["OTEL_METRIC_EXPORT_INTERVAL"] = "600000", "600000"
 	s.env["OTEL_METRICS_EXEMPLAR_FILTER"] = "always_on"
@@ -291,7 +290,7 @@ func TestTelemetryFlushed(t *testing.T) {
 
 // With the SDK disabled there is nothing but the process's own.
 func TestTelemetryDisabled(t *testing.T) {
-	s := newScene(t, buildBoth(t), "sqlite")
+	s := newScene(t, "sqlite")
 	c := s.export(t, "grpc")
 	s.env["HTTP_ADDR"], s.env["OTEL_SDK_DISABLED"] = freeAddr(t), "true"
 	p := s.start()
@@ -352,7 +351,7 @@ func (s *scene) page() string {
 // fetch is the body of what HTTP_ADDR answers; "" while it does not.
 func (s *scene) fetch(path string) string {
 	s.t.Helper()
-	client := http.Client{Timeout: patience}
+	client := http.Client{Timeout: service.Patience}
 	response, err := client.Get("http://" + s.env["HTTP_ADDR"] + path)
 	if err != nil {
 		return ""
