@@ -12,6 +12,7 @@ var tableRow = regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\| (.*?) \\| (.*?) \\|$
 
 // The README's configuration table is the code's, row by row.
 func TestReadmeConfigurationTable(t *testing.T) {
+	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)

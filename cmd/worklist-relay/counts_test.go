@@ -11,6 +11,7 @@ import (
 
 // Every way not to have counts is one short line, and none holds a token.
 func TestCountsNotKnown(t *testing.T) {
+	t.Parallel()
 	broker, err := servicebustest.NewServer(servicebustest.Config{
 		HTTPAddr: "127.0.0.1:0", KeyName: "local", Key: "SYNTHETIC", Queues: []servicebustest.Queue{{Name: "worklist-commands"}},
 	})
@@ -45,6 +46,7 @@ func TestCountsNotKnown(t *testing.T) {
 }
 
 func TestCheckAdminURL(t *testing.T) {
+	t.Parallel()
 	for value, fault := range map[string]string{
 		"": "", "http://127.0.0.1:5300": "", "http://localhost:5300": "", "http://[::1]:5300": "",
 		"http://127.0.0.1": "HOST:PORT", "https://127.0.0.1:5300": "", "ftp://127.0.0.1:5300": "HOST:PORT", "https://example.org:443": "loopback", "http://127.0.0.1:5300/": "HOST:PORT", "127.0.0.1:5300": "HOST:PORT",

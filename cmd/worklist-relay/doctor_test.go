@@ -42,28 +42,28 @@ var plantedFaults = []plantedFault{
 		want: finding{"configuration", "", "failed", "OTEL_EXPORTER_OTLP_PROTOCOL is not", "run --help"}},
 	{name: "unknown host", plant: set("SERVICEBUS_CONNECTION_STRING", direct("nowhere.invalid")), code: 1,
 		want: finding{"dns", "nowhere.invalid", "failed", "", ""}},
-	{name: "refused", plant: func(t *testing.T, i *installation) { i.env["SERVICEBUS_CONNECTION_STRING"] = direct(refusing(t)) }, code: 1,
+	{name: "refused", plant: func(t *testing.T, i *installation) { i.env["SERVICEBUS_CONNECTION_STRING"] = direct(freeAddr(t)) }, code: 1,
 		want: finding{"tcp", "127.0.0.1:", "failed", "refused", "nothing listens at port"}},
-	{name: "swallowed", plant: func(t *testing.T, i *installation) { i.env["SERVICEBUS_CONNECTION_STRING"] = direct(swallowing(t)) }, code: 1, args: []string{"--timeout", "3s"},
-		want: finding{"tcp", "127.0.0.1:", "failed", "swallowed: no answer within 3s", "private endpoint may be Approved"}},
-	{name: "says nothing", plant: func(t *testing.T, i *installation) { i.env["SERVICEBUS_CONNECTION_STRING"] = direct(mute(t)) }, code: 1, args: []string{"--timeout", "3s"},
-		want: finding{"tls", "127.0.0.1:", "failed", "swallowed: connected, but no answer within 3s", "a firewall that opens TLS"}},
+	{name: "swallowed", plant: func(t *testing.T, i *installation) { i.env["SERVICEBUS_CONNECTION_STRING"] = direct(swallowing(t)) }, code: 1, args: []string{"--timeout", "10s"},
+		want: finding{"tcp", "127.0.0.1:", "failed", "swallowed: no answer within 10s", "private endpoint may be Approved"}},
+	{name: "says nothing", plant: func(t *testing.T, i *installation) { i.env["SERVICEBUS_CONNECTION_STRING"] = direct(mute(t)) }, code: 1, args: []string{"--timeout", "10s"},
+		want: finding{"tls", "127.0.0.1:", "failed", "swallowed: connected, but no answer within 10s", "a firewall that opens TLS"}},
 	{name: "no TLS", plant: func(_ *testing.T, i *installation) {
 		i.env["SERVICEBUS_CONNECTION_STRING"] = direct(i.broker.HTTPAddr())
 	}, code: 1,
 		want: finding{"tls", "127.0.0.1:", "failed", "does not speak TLS", "another program listens"}},
 	{name: "broker says nothing", plant: func(t *testing.T, i *installation) {
 		i.env["SERVICEBUS_CONNECTION_STRING"] = strings.Replace(i.broker.ConnectionString(), i.broker.Addr(), mute(t), 1)
-	}, code: 1, args: []string{"--timeout", "3s"}, others: true,
-		want: finding{"send", queue, "failed", "no answer within 3s", "Azure's status page"}},
+	}, code: 1, args: []string{"--timeout", "10s"}, others: true,
+		want: finding{"send", queue, "failed", "no answer within 10s", "Azure's status page"}},
 	{name: "database says nothing", plant: func(t *testing.T, i *installation) {
 		i.env["DATABASE_URL"] = "postgres://postgres@" + mute(t) + "/test?sslmode=disable"
-	}, code: 1, args: []string{"--timeout", "3s"},
-		want: finding{"database", "", "failed", "no answer within 3s", "takes connections and does not answer"}},
+	}, code: 1, args: []string{"--timeout", "10s"},
+		want: finding{"database", "", "failed", "no answer within 10s", "takes connections and does not answer"}},
 	{name: "management address says nothing", plant: func(t *testing.T, i *installation) {
 		i.env["SERVICEBUS_ADMIN_URL"] = "http://" + mute(t)
-	}, code: 0, args: []string{"--timeout", "3s"}, others: true,
-		want: finding{"manage", queue, "note", "did not answer within 3s", "run does without"}},
+	}, code: 0, args: []string{"--timeout", "10s"}, others: true,
+		want: finding{"manage", queue, "note", "did not answer within 10s", "run does without"}},
 	{name: "wrong key", plant: func(_ *testing.T, i *installation) {
 		i.env["SERVICEBUS_CONNECTION_STRING"] = strings.Replace(i.broker.ConnectionString(), "SharedAccessKey=", "SharedAccessKey=d3Jvbmc", 1)
 	}, code: 1, others: true,
@@ -81,7 +81,7 @@ var plantedFaults = []plantedFault{
 	{name: "queue without sessions", queue: func(q *servicebustest.Queue) { q.RequiresSession = false }, code: 1, others: true,
 		want: finding{"queue", queue, "failed", "requiresSession is false, needed: true", "Set SERVICEBUS_SESSIONS=false"}},
 	{name: "queue without sessions, and no right to manage", queue: func(q *servicebustest.Queue) { q.RequiresSession = false },
-		plant: func(t *testing.T, i *installation) { i.env["SERVICEBUS_ADMIN_URL"] = "http://" + refusing(t) }, code: 1,
+		plant: func(t *testing.T, i *installation) { i.env["SERVICEBUS_ADMIN_URL"] = "http://" + freeAddr(t) }, code: 1,
 		want: finding{"sessions", queue, "failed", "requiresSession is false, needed: true", "Set SERVICEBUS_SESSIONS=false"}},
 	{name: "lock too short", queue: func(q *servicebustest.Queue) { q.LockDuration = 10 * time.Second }, code: 1,
 		want: finding{"queue", queue, "failed", "lockDuration is 10s, needed: 30s to 5m", "Set it to 1 minute"}},
@@ -96,7 +96,7 @@ var plantedFaults = []plantedFault{
 	{name: "short life", queue: func(q *servicebustest.Queue) { q.DefaultTTL = time.Hour }, code: 4,
 		want: finding{"queue", queue, "warning", "defaultMessageTimeToLive is 1h", "Set it to 14 days"}},
 	{name: "database away", plant: func(t *testing.T, i *installation) {
-		i.env["DATABASE_URL"] = "postgres://postgres@" + refusing(t) + "/test?sslmode=verify-full"
+		i.env["DATABASE_URL"] = "postgres://postgres@" + freeAddr(t) + "/test?sslmode=verify-full"
 	}, code: 1,
 		want: finding{"tcp", "127.0.0.1:", "failed", "refused", "see whether the server runs"}},
 	{name: "database without TLS", plant: func(t *testing.T, i *installation) {
@@ -133,7 +133,7 @@ var plantedFaults = []plantedFault{
 	{name: "host not allowed", plant: func(t *testing.T, i *installation) { i.addRelay("york", "relay.example", "york") }, code: 1,
 		want: finding{"relay", "relay.example/york", "failed", "host not allowed", "RELAY_ALLOW_HOSTS"}},
 	{name: "relay refused", plant: func(t *testing.T, i *installation) {
-		addr := refusing(t)
+		addr := freeAddr(t)
 		i.env["RELAY_PLAIN_HOSTS"] += "," + addr
 		i.addRelay("york", addr, "york")
 	}, code: 1,
@@ -178,6 +178,7 @@ func secureRelay(t *testing.T, addr string) *relaytest.Server {
 // Doctor names each fault where it is and says what mends it, and only what
 // follows from it is told beside it.
 func TestDoctorFindsPlantedFaults(t *testing.T) {
+	t.Parallel()
 	for _, fault := range plantedFaults {
 		t.Run(fault.name, func(t *testing.T) {
 			t.Parallel()

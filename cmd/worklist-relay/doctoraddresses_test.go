@@ -9,6 +9,7 @@ import (
 // Where DNS gives addresses of both kinds, some connections miss the private
 // endpoint, and that has to be said.
 func TestDoctorJudgesAddresses(t *testing.T) {
+	t.Parallel()
 	for addresses, want := range map[string]string{
 		"10.1.2.3":            "ok 10.1.2.3 (private)",
 		"172.16.0.1 10.1.2.3": "ok 10.1.2.3, 172.16.0.1 (private)",

@@ -8,6 +8,7 @@ import (
 
 // What only a PostgreSQL server can be wrong in.
 func TestDoctorFindsFaultsOfPostgres(t *testing.T) {
+	t.Parallel()
 	query := func(i *installation, name, value string) {
 		u, err := url.Parse(i.env["DATABASE_URL"])
 		i.must(err)

@@ -54,7 +54,7 @@ func newInstallation(t *testing.T, dialect string, commands servicebustest.Queue
 	})
 	i.must(err)
 	t.Cleanup(func() { i.must(i.broker.Close()) })
-	i.relay, err = relaytest.NewServer(relaytest.Config{RendezvousTimeout: 2 * time.Second})
+	i.relay, err = relaytest.NewServer(relaytest.Config{})
 	i.must(err)
 	t.Cleanup(func() { i.must(i.relay.Close()) })
 	i.relay.Create(relaytest.HybridConnection{Path: "leeds", Keys: []relaytest.Key{sendKey, listenKey}})
@@ -112,17 +112,6 @@ func (i *installation) examine(args ...string) examined {
 
 func (i *installation) environment() []string {
 	return append(environ(i.env), "HOME="+i.t.TempDir(), "TZ=UTC")
-}
-
-// refusing is an address of this machine at which nothing listens.
-func refusing(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // swallowing is an address that answers no call: its backlog is full, and the

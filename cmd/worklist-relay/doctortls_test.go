@@ -45,6 +45,7 @@ func (i *installation) trust(server *relaytest.Server) {
 
 // A certificate that is out of date, or soon will be, is told by its days.
 func TestDoctorTellsWhenCertificatesEnd(t *testing.T) {
+	t.Parallel()
 	day := 24 * time.Hour
 	for name, c := range map[string]struct {
 		from, until time.Duration // from now

@@ -51,6 +51,7 @@ func TestDoctorTellsOfTokens(t *testing.T) {
 // With tokens of Entra ID for everything: each is asked for, and what has none
 // is not asked.
 func TestDoctorWithEntra(t *testing.T) {
+	t.Parallel()
 	s := newEntraScene(t, false, time.Hour, forServiceBus, forRelay)
 	i := &installation{t: t, env: s.env}
 	said := i.examine("--json")

@@ -21,10 +21,12 @@ import (
 // Where nothing is wrong doctor finds nothing wrong: in words and as JSON, with
 // and without calling the gateway, on both databases.
 func TestDoctorFindsAllWell(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
+		t.Parallel()
 		dialect, _, _ := strings.Cut(address, ":")
 		i := newInstallation(t, dialect, queueAsItShouldBe())
-		i.env["HTTP_ADDR"] = refusing(t)
+		i.env["HTTP_ADDR"] = freeAddr(t)
 		said := i.examine("--echo", "--json")
 		if said.code != 0 || said.Worst != "ok" || said.errs != "" {
 			t.Errorf("exit code %d, worst %q, %s", said.code, said.Worst, said.errs)
@@ -64,7 +66,9 @@ func TestDoctorFindsAllWell(t *testing.T) {
 // Doctor takes no message, locks none, writes no row, and calls no gateway
 // unless it is told to.
 func TestDoctorChangesNothing(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
+		t.Parallel()
 		dialect, _, _ := strings.Cut(address, ":")
 		i := newInstallation(t, dialect, queueAsItShouldBe())
 		i.send("0f0f0f0f-0000-4000-8000-000000000001", "0f0f0f0f-0000-4000-8000-000000000002")

@@ -1,22 +1,21 @@
 package main_test
 
 import (
-	"flag"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/store"
 )
-
-var entraClaims = flag.Bool("entra.claims", false, "wait for the SDK to renew a claim")
 
 // TestEntra runs the program as it runs in production: with no key and no
 // password, but the endpoint of a managed identity, whose tokens Service Bus,
 // the relay and PostgreSQL each judge. What the program says, and SQL, may hold
 // neither a token nor what it asked with.
 func TestEntra(t *testing.T) {
+	t.Parallel()
 	t.Run("the identity and the role are not ready at first", func(t *testing.T) {
 		t.Parallel()
 		s := newEntraScene(t, true, 24*time.Hour)
@@ -74,9 +73,7 @@ func TestEntra(t *testing.T) {
 	})
 	t.Run("a claim is renewed on a link that stands", func(t *testing.T) {
 		t.Parallel()
-		if !*entraClaims {
-			t.Skip("takes two minutes, at which the SDK renews at the earliest: give -entra.claims")
-		}
+		suite.OnlyLong(t, "the SDK renews after two minutes at the earliest")
 		s := newEntraScene(t, false, 5*time.Minute+3*time.Second, forDatabase, forServiceBus, forRelay)
 		s.granted.Store(true)
 		p := s.start()

@@ -44,13 +44,13 @@ func newEntraScene(t *testing.T, sessions bool, life time.Duration, ready ...str
 	s.must(err)
 	s.addRole(address)
 	s.broker, err = servicebustest.NewServer(servicebustest.Config{
-		TLS: true, HTTPAddr: "127.0.0.1:0", Queues: []servicebustest.Queue{{Name: queue, LockDuration: 5 * time.Second, RequiresSession: sessions}},
+		TLS: true, HTTPAddr: "127.0.0.1:0", Queues: []servicebustest.Queue{{Name: queue, LockDuration: 15 * time.Second, RequiresSession: sessions}},
 		VerifyJWT: func(token, _ string) (time.Time, error) { return s.identities.verify(token, forServiceBus) },
 	})
 	s.must(err)
 	t.Cleanup(func() { s.check(s.broker.Close()) })
 	s.relay, err = relaytest.NewServer(relaytest.Config{
-		TLS: true, RendezvousTimeout: 2 * time.Second, HybridConnections: []relaytest.HybridConnection{{Path: "leeds", Keys: []relaytest.Key{listenKey}}},
+		TLS: true, HybridConnections: []relaytest.HybridConnection{{Path: "leeds", Keys: []relaytest.Key{listenKey}}},
 		AcceptBearer: func(token string) bool { _, err := s.identities.verify(token, forRelay); return err == nil },
 	})
 	s.must(err)

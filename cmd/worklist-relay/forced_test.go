@@ -40,6 +40,7 @@ func (s *scene) forced(again func(*program)) {
 	again(first)
 	first.exits(exitStopped)
 
+	s.until("the gateway is told why", func() bool { return closed.Load() != 0 })
 	if code := closed.Load(); code != 1000 && code != 1001 {
 		s.t.Errorf("the gateway saw close code %d, want 1000 or 1001", code)
 	}

@@ -71,6 +71,7 @@ func (p probed) ready(status int, want report) {
 }
 
 func TestProbes(t *testing.T) {
+	t.Parallel()
 	p, _ := serveProbes(t, fixed)
 	none := []consumer.Dependency{}
 
@@ -133,6 +134,7 @@ func TestServeHTTPEndsUnfinishedRequests(t *testing.T) {
 
 // A dependency whose state cannot be had now keeps no other probe waiting.
 func TestLivezWaitsForNoDependency(t *testing.T) {
+	t.Parallel()
 	p, _ := serveProbes(t, fixed)
 	asked, answer := make(chan struct{}), make(chan struct{})
 	p.running(func() []consumer.Dependency {
@@ -158,6 +160,7 @@ func TestLivezWaitsForNoDependency(t *testing.T) {
 
 // A signal that comes while the program starts is not forgotten.
 func TestStoppingStays(t *testing.T) {
+	t.Parallel()
 	p, _ := serveProbes(t, fixed)
 	p.stopping()
 	p.waiting("database", errors.New("away"))
@@ -166,6 +169,7 @@ func TestStoppingStays(t *testing.T) {
 }
 
 func TestServeHTTP(t *testing.T) {
+	t.Parallel()
 	p, stop := serveProbes(t, fixed)
 	if _, _, err := fixed.serveHTTP(p.addr, p.handler(http.NotFoundHandler())); err == nil || !strings.Contains(err.Error(), "HTTP_ADDR "+p.addr) {
 		t.Errorf("a port in use gives %v", err)

@@ -13,6 +13,7 @@ import (
 // Help fits a terminal of 80 columns. A line that begins with the program's
 // name is there to be copied.
 func TestHelpFits(t *testing.T) {
+	t.Parallel()
 	var check func(cmd *cobra.Command)
 	check = func(cmd *cobra.Command) {
 		var out, errs bytes.Buffer

@@ -26,6 +26,7 @@ func (a *answering) GetToken(ctx context.Context, _ policy.TokenRequestOptions) 
 
 // Why there is no token is one line, which quotes nothing that was answered.
 func TestNoToken(t *testing.T) {
+	t.Parallel()
 	never := func(ctx context.Context) (azcore.AccessToken, error) {
 		<-ctx.Done()
 		return azcore.AccessToken{}, errors.New("gave up")
@@ -62,6 +63,7 @@ func TestNoToken(t *testing.T) {
 
 // Service Bus asks with a context that never ends.
 func TestTokenRequestIsBounded(t *testing.T) {
+	t.Parallel()
 	asked := &answering{func(ctx context.Context) (azcore.AccessToken, error) {
 		if until, bounded := ctx.Deadline(); !bounded || time.Until(until) > tokenLimit {
 			t.Errorf("asked until %v, %v", until, bounded)
@@ -101,6 +103,7 @@ func TestOneCredential(t *testing.T) {
 }
 
 func TestNamespace(t *testing.T) {
+	t.Parallel()
 	for value, want := range map[string][2]string{
 		"contoso.servicebus.windows.net":      {"contoso.servicebus.windows.net", ""},
 		"contoso.servicebus.windows.net:5671": {"contoso.servicebus.windows.net", "contoso.servicebus.windows.net:5671"},

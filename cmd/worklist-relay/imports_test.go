@@ -44,6 +44,7 @@ func list(t *testing.T, args ...string) []listed {
 
 // The production image holds no test server, and nothing that makes up a past.
 func TestProductionBinaryHoldsNoTestServer(t *testing.T) {
+	t.Parallel()
 	deps := list(t, "./cmd/worklist-relay")[0].Deps
 	if !slices.Contains(deps, module+"/consumer") {
 		t.Fatalf("deps do not even hold the consumer: %v", deps)
@@ -96,6 +97,7 @@ var ownedBy = map[string][]string{
 }
 
 func TestImportDirections(t *testing.T) {
+	t.Parallel()
 	for _, p := range list(t, "./...") {
 		name := strings.TrimPrefix(p.ImportPath, module+"/")
 		allowed, known := mayImport[name]

@@ -54,6 +54,7 @@ func (b *books) amend(id string, change func(*store.Action)) {
 
 // Whatever is not as it should be is told, and only that.
 func TestLedgerTellsWhatDisagrees(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		tamper func(*books)
@@ -106,6 +107,7 @@ func TestLedgerTellsWhatDisagrees(t *testing.T) {
 		}, []string{"is not what was written"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			b := balanced()
 			test.tamper(&b)
 			b.index()

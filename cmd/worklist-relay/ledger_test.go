@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
 	"maps"
@@ -13,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
+	service "github.com/worklist-relay/worklist-relay/cmd/worklist-relay"
 	"github.com/worklist-relay/worklist-relay/store"
 	"github.com/worklist-relay/worklist-relay/store/storetest"
 )
@@ -20,8 +23,8 @@ import (
 // How long a ledger, what for and with how much harm. Without flags it is a
 // short one on every database there is. With -artifacts the consumers' logs are kept.
 var (
-	ledgerActions  = flag.Int("ledger.actions", 300, "how many actions")
-	ledgerKills    = flag.Int("ledger.kills", 3, "how often a consumer is killed; the other harm grows with it")
+	ledgerActions  = flag.Int("ledger.actions", 0, "how many actions (default 60, with -long 600)")
+	ledgerKills    = flag.Int("ledger.kills", 0, "how often a consumer is killed; the other harm grows with it (default 1, with -long 6)")
 	ledgerSeed     = flag.Uint64("ledger.seed", 0, "what is done and when (0: at random)")
 	ledgerSessions = flag.Bool("ledger.sessions", false, "on a session queue (default on both kinds)")
 	ledgerDatabase = flag.String("ledger.database", "", "sqlite or postgres (default both)")
@@ -32,6 +35,12 @@ var (
 // enqueued, what SQL says, what is at the gateways and what is dead-lettered
 // agree, and nothing is left over or counted twice.
 func TestLedger(t *testing.T) {
+	t.Parallel()
+	actions, kills := 60, 1
+	if suite.Long() {
+		actions, kills = 600, 6
+	}
+	*ledgerActions, *ledgerKills = cmp.Or(*ledgerActions, actions), cmp.Or(*ledgerKills, kills)
 	databases := storetest.Dialects
 	if *ledgerDatabase != "" {
 		databases = []string{*ledgerDatabase}
@@ -70,7 +79,7 @@ const (
 	nameOfGateway  = "gw-%03d"
 	ledgerPortions = 4 // in which the actions are enqueued
 	ledgerTick     = 20 * time.Millisecond
-	ledgerStuck    = 2 * time.Minute // without anything being settled
+	ledgerStuck    = service.Patience // without anything being settled
 )
 
 // traffic is whom the actions are for, in turn: every gateway, and one of each

@@ -27,6 +27,7 @@ import (
 // program prints may hold a canary. With exec the program is a process of its own,
 // which it has to be to run on while other commands do, or to have an input.
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {

@@ -11,6 +11,7 @@ import (
 
 // Whatever a body holds, and wherever, no detail of a participant is shown.
 func TestMasked(t *testing.T) {
+	t.Parallel()
 	const id = "0f0f0f0f-0000-4000-8000-000000000001"
 	encode := func(change func(map[string]any)) []byte {
 		action := leaktest.Create(id, "SYN1", "20300506")

@@ -13,6 +13,7 @@ import (
 )
 
 func TestOtelFaults(t *testing.T) {
+	t.Parallel()
 	const secret = "SYNTHETIC-SECRET"
 	wrong := map[string]string{
 		"OTEL_SDK_DISABLED": "yes", "OTEL_TRACES_EXPORTER": "jaeger", "OTEL_METRICS_EXPORTER": "console",
@@ -65,6 +66,7 @@ func TestExports(t *testing.T) {
 
 // Each kind of fault of telemetry is logged once a minute.
 func TestOtelErrors(t *testing.T) {
+	t.Parallel()
 	var log bytes.Buffer
 	e := otelErrors{log: slog.New(slog.NewTextHandler(&log, nil))}
 	for i := range 10 {
@@ -84,6 +86,7 @@ func TestOtelErrors(t *testing.T) {
 
 // The README tells of no OTEL_* variable that is not gone by.
 func TestReadmeTelemetryVariables(t *testing.T) {
+	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 
 // Every phase that package relay has is explained, and no other.
 func TestPhasesAreExplained(t *testing.T) {
+	t.Parallel()
 	known := phasesOfRelay(t)
 	if len(known) < 15 {
 		t.Fatalf("only found %v", known)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -28,7 +29,7 @@ const Patience = 4 * time.Minute
 const (
 	saidVariable     = "LEAKTEST_SAID"     // names the file that keeps all that it prints
 	terminalVariable = "TEST_TERMINAL"     // set: it runs the command lines that it is given
-	patientVariable  = "TEST_PATIENT_ENDS" // set: what it does at its end may take minutes
+	PatientVariable  = "TEST_PATIENT_ENDS" // set: what it does at its end may take minutes
 )
 
 // TestMain is the program where it is called by its name. Programs are not
@@ -64,7 +65,7 @@ func asProgram() int {
 	if os.Getenv(terminalVariable) != "" {
 		return serveTerminal(os.Stdin, os.Stdout)
 	}
-	if os.Getenv(patientVariable) != "" {
+	if os.Getenv(PatientVariable) != "" {
 		fixed.flush, fixed.lastMoments = Patience, 3*Patience
 	}
 	name := os.Getenv(saidVariable)
@@ -169,6 +170,7 @@ func (t *terminal) close() error {
 
 // serveTerminal runs command lines until there are no more.
 func serveTerminal(in io.Reader, out io.Writer) int {
+	debug.SetGCPercent(400) // a command needs little, and is over soon
 	lines, answers := gob.NewDecoder(in), gob.NewEncoder(out)
 	for {
 		var c CommandLine

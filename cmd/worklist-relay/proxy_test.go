@@ -31,9 +31,10 @@ type rule func(l *link, others map[*link]bool, fromClient bool, b []byte)
 // link is one connection through a proxy. Its proxy's mu guards the fields.
 type link struct {
 	client, server net.Conn
-	holdClient     bool // what the client says, from these bytes on
-	holdServer     bool // what the server says
-	seen           int  // a rule's own note
+	holdClient     bool            // what the client says, from these bytes on
+	holdServer     bool            // what the server says
+	wait           <-chan struct{} // what is passed on next, if not nil, waits for it
+	seen           int             // a rule's own note
 }
 
 func startProxy(t *testing.T, to string) *proxy {
@@ -116,8 +117,10 @@ func (p *proxy) pass(l *link, fromClient bool, from, to net.Conn) {
 		if err != nil {
 			return
 		}
-		if free := p.held(l, fromClient, buffer[:n]); free != nil {
-			<-free
+		free, wait := p.held(l, fromClient, buffer[:n])
+		select {
+		case <-wait:
+		case <-free:
 			return
 		}
 		if _, err := to.Write(buffer[:n]); err != nil {
@@ -126,8 +129,8 @@ func (p *proxy) pass(l *link, fromClient bool, from, to net.Conn) {
 	}
 }
 
-// held returns what to wait for before b is dropped; nil: b is passed on.
-func (p *proxy) held(l *link, fromClient bool, b []byte) <-chan struct{} {
+// held returns what to wait for before b is dropped, and before it is passed on.
+func (p *proxy) held(l *link, fromClient bool, b []byte) (free, wait <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.rule != nil {
@@ -135,10 +138,20 @@ func (p *proxy) held(l *link, fromClient bool, b []byte) <-chan struct{} {
 	}
 	if fromClient && l.holdClient || !fromClient && l.holdServer {
 		p.holding.Store(true)
-		return p.free
+		return p.free, nil
 	}
-	return nil
+	if wait, l.wait = l.wait, nil; wait == nil {
+		wait = atOnce
+	}
+	return p.free, wait
 }
+
+// atOnce is closed.
+var atOnce = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // answerTo holds the answer to the first request that holds marker.
 func answerTo(marker string) rule {
@@ -159,6 +172,15 @@ func afterFirst(l *link, _ map[*link]bool, fromClient bool, _ []byte) {
 	if fromClient {
 		l.seen++
 		l.holdClient = l.seen > 1
+	}
+}
+
+// acksWait lets what holds a gateway's ack pass when open is closed.
+func acksWait(open <-chan struct{}) rule {
+	return func(l *link, _ map[*link]bool, fromClient bool, b []byte) {
+		if !fromClient && bytes.Contains(b, []byte(`"status"`)) {
+			l.wait = open
+		}
 	}
 }
 

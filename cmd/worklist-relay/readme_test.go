@@ -15,6 +15,7 @@ import (
 // The README documents the view for producers column by column, as a migrated
 // database has it.
 func TestReadmeOutcomeColumns(t *testing.T) {
+	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -26,6 +27,7 @@ func TestReadmeOutcomeColumns(t *testing.T) {
 		want = append(want, row[1])
 	}
 	storetest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
 		s := scene{t: t, database: url}
 		s.store = storetest.Open(t, url)
 		db, err := s.open()

@@ -67,7 +67,7 @@ func changeGateway(ts *testscript.TestScript, neg bool, args []string) {
 // gateway is the one of that name, started if there is none yet.
 func (h *hospitals) gateway(ts *testscript.TestScript, name string) *relaytest.Gateway {
 	if h.relay == nil {
-		server, err := relaytest.NewServer(relaytest.Config{RendezvousTimeout: time.Second})
+		server, err := relaytest.NewServer(relaytest.Config{RendezvousTimeout: 4 * time.Second})
 		ts.Check(err)
 		ts.Defer(func() { ts.Check(server.Close()) })
 		h.relay, h.gateways = server, make(map[string]*relaytest.Gateway)
@@ -92,16 +92,14 @@ func untilOutput(ts *testscript.TestScript, neg bool, args []string) {
 	pattern, err := regexp.Compile(`(?m)` + args[0])
 	ts.Check(err)
 	late := time.After(Patience)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
 		o := commandLine(ts, args[2:]...)
 		if o.Code == 0 && pattern.MatchString(o.Out) {
 			o.show(ts)
 			return
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(wait):
 		case <-late:
 			o.show(ts)
 			ts.Fatalf("never: %s", args[0])

@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"os/exec"
+	"slices"
 	"testing"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	service "github.com/worklist-relay/worklist-relay/cmd/worklist-relay"
 	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
@@ -17,18 +19,20 @@ import (
 	"github.com/worklist-relay/worklist-relay/store/storetest"
 )
 
-// A thousand dead letters of ten gateways, of which one is still off: the first
-// replay is killed half-way, the second confirms the rest of nine gateways, and of
-// the tenth sends one canary and says why no more.
+// Dead letters of ten gateways, of which one is still off; with -long a thousand.
+// The first replay is killed half-way, the second confirms the rest of nine gateways,
+// and of the tenth sends one canary and says why no more.
 func TestReplayOfAThousand(t *testing.T) {
+	t.Parallel()
 	for _, dialect := range storetest.Dialects {
 		t.Run(dialect, func(t *testing.T) {
+			t.Parallel()
 			s := newScene(t, dialect)
 			s.env["BREAKER_SPAN"] = "1h"
 			const gateways = 10
-			each := 100
-			if dialect == "postgres" {
-				each = 30 // the same again
+			each, rate := 6, "20" // slow enough to be killed half-way
+			if suite.Long() {
+				each, rate = 100, "0"
 			}
 			all := []*relaytest.Gateway{s.gateway}
 			for i := 1; i < gateways; i++ {
@@ -39,30 +43,34 @@ func TestReplayOfAThousand(t *testing.T) {
 			ids := s.deadLetters(all, each)
 			s.start()
 
-			first := s.command("dlq", "replay", "--yes", "--reason-why", "the network is mended", "--canary-wait", "10s")
+			first := s.command("dlq", "replay", "--yes", "--reason-why", "the network is mended", "--canary-wait", "10m", "--rate", rate)
 			s.must(first.Start())
 			s.until("many are confirmed", func() bool { return s.count(store.Confirmed) > gateways*each/4 })
 			s.must(first.Process.Kill())
 			_ = first.Wait() // killed
+			s.broker.ExpireLocks()
 
 			var out bytes.Buffer
 			replays := 1
-			s.until("the rest is replayed", func() bool {
-				// What the killed one had locked comes back when its locks run out.
+			for replays == 1 || s.count(store.Confirmed) < (gateways-1)*each {
+				// A canary of a slow machine may take too long for one.
+				if replays++; replays == each {
+					t.Fatalf("%d replays, and %d are confirmed\n%s", replays, s.count(store.Confirmed), out.String())
+				}
 				out.Reset()
-				replays++
-				again := s.command("dlq", "replay", "--yes", "--reason-why", "once more", "--canary-wait", "5s", "--json")
+				again := s.command("dlq", "replay", "--yes", "--reason-why", "once more", "--canary-wait", "10s", "--json")
 				again.Stdout = &out
 				_ = again.Run() // 4, since one gateway is off
-				return s.count(store.Confirmed) == (gateways-1)*each
-			})
-			s.until("nothing is in flight but canaries", func() bool { q := s.queueState(); return q.Active+q.Locked+q.Scheduled <= replays })
+				s.until("nothing is in flight but canaries", func() bool {
+					q := s.queueState()
+					return q.Active+q.Locked+q.Scheduled <= replays && q.Active+q.Locked+q.Scheduled == s.replayed(ids[gateways-1])
+				})
+			}
 			var report consumer.ReplayReport
 			s.must(json.NewDecoder(&out).Decode(&report))
-			for _, route := range report.Routes {
-				if want := route.Route == s.toRelay.addr()+"/"+off.Name(); want != (route.State == consumer.RouteStopped) || want && route.Why == "" {
-					t.Errorf("route %+v", route)
-				}
+			at := slices.IndexFunc(report.Routes, func(r consumer.RouteReport) bool { return r.Route == s.toRelay.addr()+"/"+off.Name() })
+			if at < 0 || report.Routes[at].State != consumer.RouteStopped || report.Routes[at].Why == "" {
+				t.Errorf("routes %+v", report.Routes)
 			}
 			if n := s.count(store.Confirmed); n != (gateways-1)*each {
 				t.Errorf("%d are confirmed", n)
@@ -78,17 +86,23 @@ func TestReplayOfAThousand(t *testing.T) {
 				}
 			}
 			// Each replay sent one canary at most to the gateway that is off, and no more.
-			sent := 0
-			for _, id := range ids[gateways-1] {
-				if s.row(id).ReplayedSequence != nil {
-					sent++
-				}
-			}
+			sent := s.replayed(ids[gateways-1])
 			if q := s.queueState(); sent != q.Active+q.Locked+q.Scheduled || q.DeadLettered+sent != each || sent == 0 || sent > replays {
 				t.Errorf("%d canaries of %d replays, queue %+v", sent, replays, q)
 			}
 		})
 	}
+}
+
+// replayed is how many of these actions were.
+func (s *scene) replayed(ids []string) (n int) {
+	s.t.Helper()
+	for _, id := range ids {
+		if s.row(id).ReplayedSequence != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // count is how many actions stand at a status.

@@ -53,7 +53,7 @@ func newScene(t *testing.T, dialect string) *scene {
 	var err error
 	s.broker, err = servicebustest.NewServer(servicebustest.Config{
 		// A short lock, since what is given back may go to a process that was killed once more.
-		Queues:  []servicebustest.Queue{{Name: queue, LockDuration: 5 * time.Second}},
+		Queues:  []servicebustest.Queue{{Name: queue, LockDuration: 15 * time.Second}},
 		KeyName: "test", Key: leaktest.BrokerKey,
 	})
 	s.must(err)
@@ -61,7 +61,7 @@ func newScene(t *testing.T, dialect string) *scene {
 	s.client, err = azservicebus.NewClientFromConnectionString(s.broker.ConnectionString(), nil)
 	s.must(err)
 	t.Cleanup(func() { s.check(s.client.Close(context.Background())) })
-	s.relay, err = relaytest.NewServer(relaytest.Config{RendezvousTimeout: 2 * time.Second})
+	s.relay, err = relaytest.NewServer(relaytest.Config{})
 	s.must(err)
 	t.Cleanup(func() { s.check(s.relay.Close()) })
 	s.toBroker, s.toRelay = startProxy(t, s.broker.Addr()), startProxy(t, s.relay.Addr())

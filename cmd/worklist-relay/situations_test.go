@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 	"github.com/worklist-relay/worklist-relay/store"
@@ -21,6 +20,7 @@ type situation struct {
 // TestSituations holds the program, as a process of its own that is killed or
 // told to stop, against the situations that no test within one process can make.
 func TestSituations(t *testing.T) {
+	t.Parallel()
 	for _, situation := range slices.Concat(startingSituations, killedSituations, stoppedSituations, forcedSituations) {
 		for _, dialect := range storetest.Dialects {
 			t.Run(situation.name+"/"+dialect, func(t *testing.T) {
@@ -52,17 +52,18 @@ var killedSituations = []situation{
 		s.attempts(id, "abandoned", "confirmed")
 	}},
 	{"61_killed_after_the_ack_before_the_record", func(t *testing.T, s *scene) {
-		release := func() {}
+		release, locked := func() {}, make(chan struct{})
 		if s.toDatabase != nil {
 			s.toDatabase.holdBy(request("INSERT INTO attempts"))
 		} else {
-			s.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: 2 * time.Second})
+			s.toRelay.holdBy(acksWait(locked))
 		}
 		first := s.start()
 		id := s.enqueue("leeds")
 		s.until("the frame is at the gateway", func() bool { return len(s.gateway.Frames()) == 1 })
 		if s.toDatabase == nil {
 			release = s.lockDatabase()
+			close(locked)
 		}
 		s.until("the gateway has acked, and is left", func() bool {
 			return len(s.gateway.Snapshot().Items) == 1 && s.relay.Stats("leeds").Open == 0 && (s.toDatabase == nil || s.toDatabase.holding.Load())
@@ -81,18 +82,19 @@ var killedSituations = []situation{
 		s.attempts(id, "abandoned", "confirmed")
 	}},
 	{"62_killed_after_the_record_before_settling", func(t *testing.T, s *scene) {
-		at := s.toDatabase
+		at, held := s.toDatabase, make(chan struct{})
 		if at != nil {
 			at.holdBy(answerTo("INSERT INTO attempts"))
 		} else {
 			at = s.toBroker
-			s.gateway.Script(relaytest.Reply{Honest: true, Apply: true, After: time.Second})
+			s.toRelay.holdBy(acksWait(held))
 		}
 		first := s.start()
 		id := s.enqueue("leeds")
 		s.until("the frame is at the gateway", func() bool { return len(s.gateway.Frames()) == 1 })
 		if at == s.toBroker {
 			at.holdBy(everything)
+			close(held)
 		}
 		s.until("it is recorded and not settled", func() bool { return at.holding.Load() && s.row(id).Status == store.Confirmed })
 		if q := s.queueState(); q.Locked != 1 {
@@ -107,12 +109,19 @@ var killedSituations = []situation{
 		s.attempts(id, "confirmed")
 	}},
 	{"63_killed_between_the_copy_and_completing", func(t *testing.T, s *scene) {
-		s.env["RETRY_DELAYS"] = "10s" // the second process must be up before the first copy is due
-		s.env["CONCURRENCY"] = "1"    // at once, one copy would wait for the end of the other's lease
+		s.env["RETRY_DELAYS"] = "6s" // the second process must have the original before its copy is due
+		s.env["CONCURRENCY"] = "1"   // at once, one copy would wait for the end of the other's lease
+		answer := make(chan struct{})
+		s.toRelay.holdBy(acksWait(answer))
 		s.gateway.Script(relaytest.Reply{Text: `{"status":"error","message":"database is locked"}`})
 		s.toBroker.holdBy(othersFrom("copied_from_sequence_number"))
 		first := s.start()
 		id := s.enqueue("leeds")
+		s.until("the frame is at the gateway", func() bool { return len(s.gateway.Frames()) == 1 })
+		s.env["SERVICEBUS_CONNECTION_STRING"] = s.broker.ConnectionString()
+		second := s.start()
+		s.until("the second process is up", func() bool { return second.log.has(`"msg":"running"`) })
+		close(answer)
 		s.until("the copy is sent and the original not completed", func() bool {
 			return s.toBroker.holding.Load() && s.queueState().Scheduled == 1
 		})
@@ -122,7 +131,6 @@ var killedSituations = []situation{
 		first.kill()
 		s.toBroker.letGo()
 		s.broker.ExpireLocks()
-		second := s.start()
 		s.until("the original has a second copy", func() bool { return s.queueState().Scheduled == 2 })
 		s.confirmed(id, false)
 		s.frames(2)

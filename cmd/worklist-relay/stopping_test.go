@@ -6,7 +6,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 	"github.com/worklist-relay/worklist-relay/store"
@@ -15,8 +14,10 @@ import (
 // stoppedSituations are about a process that is told to stop.
 var stoppedSituations = []situation{
 	{"73_sigterm_with_actions_in_flight", func(t *testing.T, s *scene) {
-		s.env["CONCURRENCY"], s.env["ACK_TIMEOUT"] = "50", "4s"
-		s.env["SHUTDOWN_GRACE"], s.env["HTTP_ADDR"] = "20s", freeAddr(t)
+		s.env["CONCURRENCY"], s.env["ACK_TIMEOUT"] = "50", "8s" // all must be in hand before one is not waited for any more
+		s.env["SHUTDOWN_GRACE"], s.env["HTTP_ADDR"] = "5m", freeAddr(t)
+		answer := make(chan struct{})
+		s.toRelay.holdBy(acksWait(answer))
 		f := s.newFleet()
 		first := s.start()
 		s.until("all are in hand, at the gateways or on the way to them", f.underway)
@@ -24,6 +25,7 @@ var stoppedSituations = []situation{
 		s.until("it stops receiving", func() bool { return first.log.has("no longer receiving") })
 		s.until("/readyz says that it stops", func() bool { return strings.Contains(s.fetch("/readyz"), `"ready":false,"state":"stopping"`) })
 		late := f.enqueue(f.slow[0])
+		close(answer)
 		first.exits(0)
 		if row := s.row(late); row.ActionID != "" {
 			t.Errorf("received after SIGTERM: %+v", row)
@@ -53,7 +55,6 @@ func (s *scene) newFleet() *fleet {
 		g := s.addGateway(fmt.Sprintf("gateway-%d", i))
 		switch {
 		case i < 4:
-			g.Script(relaytest.Reply{Honest: true, Apply: true, After: 2 * time.Second})
 			f.slow = append(f.slow, g)
 		case i < 7:
 			g.Script(relaytest.Reply{Apply: true, KeepOpen: true})

@@ -37,6 +37,7 @@ const (
 // An action's trace goes on where the producer's was, through all its tries,
 // over each protocol.
 func TestTraces(t *testing.T) {
+	t.Parallel()
 	for _, protocol := range []string{"grpc", "http/protobuf"} {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
@@ -98,6 +99,7 @@ func TestTraces(t *testing.T) {
 // What is no traceparent is none: the next that is one counts, and without any
 // the trace begins here.
 func TestTraceparents(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, "sqlite")
 	c := s.export(t, "grpc")
 	s.start()
@@ -135,6 +137,7 @@ func TestTraceparents(t *testing.T) {
 // Without an exporter nothing is exported, and the log names the producer's trace
 // all the same.
 func TestTraceInLogAlone(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, "sqlite")
 	p := s.start()
 	id := s.enqueueWith("leeds", map[string]any{"traceparent": parent})
@@ -152,6 +155,7 @@ func TestTraceInLogAlone(t *testing.T) {
 
 // The README tells the keys of the line that each delivery ends with.
 func TestReadmeLogLine(t *testing.T) {
+	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -175,6 +179,7 @@ func TestReadmeLogLine(t *testing.T) {
 // A collector that is away, or that takes connections and never answers, costs
 // no action anything, nor the end of the program.
 func TestCollectorAway(t *testing.T) {
+	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -200,6 +205,7 @@ func TestCollectorAway(t *testing.T) {
 	for name, addr := range map[string]string{"away": freeAddr(t), "silent": silent.Addr().String()} {
 		for _, protocol := range []string{"grpc", "http/protobuf"} {
 			t.Run(name+"/"+protocol, func(t *testing.T) {
+				t.Parallel()
 				s := newScene(t, "sqlite")
 				s.exportTo("http://"+addr, protocol)
 				s.env["OTEL_EXPORTER_OTLP_TIMEOUT"] = "100"
@@ -225,6 +231,7 @@ func TestCollectorAway(t *testing.T) {
 // A scrape has what the README says, and is answered while the database says
 // nothing at all: then what SQL knows is absent.
 func TestMetricsPage(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, "postgres")
 	s.env["HTTP_ADDR"], s.env["RECONCILE_INTERVAL"] = freeAddr(t), "1s"
 	s.env["OTEL_SERVICE_NAME"], s.env["OTEL_RESOURCE_ATTRIBUTES"] = "relay-of-a-test", "deployment.environment.name=test"
@@ -272,10 +279,11 @@ func TestMetricsPage(t *testing.T) {
 // What is not exported yet is when the program ends. No room is kept for exemplars,
 // whoever asks for them: it would be kept for each gateway.
 func TestTelemetryFlushed(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, "sqlite")
 	c := s.export(t, "grpc")
 	s.env["OTEL_BSP_SCHEDULE_DELAY"], s.env["OTEL_METRIC_EXPORT_INTERVAL"] = "600000", "600000"
-	s.env["OTEL_METRICS_EXEMPLAR_FILTER"] = "always_on"
+	s.env["OTEL_METRICS_EXEMPLAR_FILTER"], s.env[service.PatientVariable] = "always_on", "1"
 	p := s.start()
 	s.confirmed(s.enqueueWith("leeds", map[string]any{"traceparent": parent}), false)
 	p.signal(syscall.SIGTERM)
@@ -290,6 +298,7 @@ func TestTelemetryFlushed(t *testing.T) {
 
 // With the SDK disabled there is nothing but the process's own.
 func TestTelemetryDisabled(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, "sqlite")
 	c := s.export(t, "grpc")
 	s.env["HTTP_ADDR"], s.env["OTEL_SDK_DISABLED"] = freeAddr(t), "true"
