@@ -167,6 +167,13 @@ func (p *processes) run(name string, args ...string) []byte {
 
 func (p *processes) runWith(input []byte, name string, args ...string) []byte {
 	p.t.Helper()
+	if name == service.Program && !suite.Long() {
+		o, err := service.CommandLine{Args: args, Env: p.env, In: string(input)}.Run()
+		if err != nil || o.Code != 0 {
+			p.t.Fatalf("%v: exit code %d, %v\n%s", args, o.Code, err, o.Errs)
+		}
+		return []byte(o.Out)
+	}
 	cmd := p.command(name, args...)
 	cmd.Stdin = bytes.NewReader(input)
 	var out, errs bytes.Buffer

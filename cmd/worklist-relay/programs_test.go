@@ -2,7 +2,7 @@ package main
 
 import (
 	"bytes"
-	"encoding/gob"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -85,6 +85,7 @@ func asProgram() int {
 type CommandLine struct {
 	Args, Env []string
 	Dir       string // "": that of the tests
+	In        string
 }
 
 // Outcome is how a command line ended.
@@ -96,8 +97,8 @@ type Outcome struct {
 // terminal is such a process.
 type terminal struct {
 	cmd     *exec.Cmd
-	lines   *gob.Encoder
-	answers *gob.Decoder
+	lines   *json.Encoder
+	answers *json.Decoder
 	hangUp  io.Closer
 }
 
@@ -145,7 +146,7 @@ func (ts *terminals) take(fresh bool) (*terminal, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &terminal{cmd, gob.NewEncoder(in), gob.NewDecoder(out), in}, cmd.Start()
+	return &terminal{cmd, json.NewEncoder(in), json.NewDecoder(out), in}, cmd.Start()
 }
 
 func (ts *terminals) give(t *terminal) {
@@ -171,7 +172,7 @@ func (t *terminal) close() error {
 // serveTerminal runs command lines until there are no more.
 func serveTerminal(in io.Reader, out io.Writer) int {
 	debug.SetGCPercent(400) // a command needs little, and is over soon
-	lines, answers := gob.NewDecoder(in), gob.NewEncoder(out)
+	lines, answers := json.NewDecoder(in), json.NewEncoder(out)
 	for {
 		var c CommandLine
 		if err := lines.Decode(&c); errors.Is(err, io.EOF) {
@@ -201,6 +202,6 @@ func (c CommandLine) here() Outcome {
 	}
 	time.Local = zone
 	var out, errs bytes.Buffer
-	code := execute(c.Args, strings.NewReader(""), &out, &errs)
+	code := execute(c.Args, strings.NewReader(c.In), &out, &errs)
 	return Outcome{code, out.String(), errs.String()}
 }
