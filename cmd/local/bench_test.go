@@ -8,21 +8,51 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 )
 
-// TestBench takes every figure once, of very few actions: none is looked at but
-// for being there.
-func TestBench(t *testing.T) {
-	b := &bench{postgres: os.Getenv("TEST_DATABASE_URL"), share: 25, tell: io.Discard}
-	if err := b.run(t.Context(), benchParts); err != nil {
+// allFigures takes each once: with -long as bench does, of few actions, and
+// otherwise of fewer, all parts at a time, with a program that is linked already
+// and connections that are not idle for long.
+func allFigures(t *testing.T) (figures []figure) {
+	all := bench{postgres: os.Getenv("TEST_DATABASE_URL"), share: 25, tell: io.Discard}
+	if suite.Long() {
+		if err := all.run(t.Context(), benchParts); err != nil {
+			t.Fatal(err)
+		}
+		return all.figures
+	}
+	all.share, all.program = 1000, linked(t)
+	parts, errs := make([]bench, len(benchParts)), make([]error, len(benchParts))
+	var running sync.WaitGroup
+	for i := range parts {
+		parts[i] = all
+		running.Go(func() { errs[i] = parts[i].run(t.Context(), benchParts[i:i+1]) })
+	}
+	running.Wait()
+	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
+	for _, part := range parts {
+		figures = append(figures, part.figures...)
+	}
+	return figures
+}
+
+// TestBench takes every figure once: none is looked at but for being there.
+func TestBench(t *testing.T) {
+	if !suite.Long() { // and nothing runs yet beside this
+		fixed.idle, fixed.quiet = 300*time.Millisecond, 2*residentLook
+	}
+	t.Parallel()
+	figures := allFigures(t)
 	seen := map[string]bool{}
-	for _, f := range b.figures {
+	for _, f := range figures {
 		number, _, _ := strings.Cut(strings.TrimSpace(f.Measure), " ")
 		if seen[f.Measure] {
 			t.Errorf("two figures are called %q", f.Measure)
@@ -41,14 +71,14 @@ func TestBench(t *testing.T) {
 		}
 	}
 	var table, object bytes.Buffer
-	if err := errors.Join(printFigures(&table, "m", b.figures), printFiguresJSON(&object, "m", b.figures)); err != nil {
+	if err := errors.Join(printFigures(&table, "m", figures), printFiguresJSON(&object, "m", figures)); err != nil {
 		t.Fatal(err)
 	}
 	var back struct{ Figures []figure }
-	if err := json.Unmarshal(object.Bytes(), &back); err != nil || len(back.Figures) != len(b.figures) {
-		t.Errorf("%d of %d figures came back: %v", len(back.Figures), len(b.figures), err)
+	if err := json.Unmarshal(object.Bytes(), &back); err != nil || len(back.Figures) != len(figures) {
+		t.Errorf("%d of %d figures came back: %v", len(back.Figures), len(figures), err)
 	}
-	for _, f := range b.figures {
+	for _, f := range figures {
 		if !strings.Contains(table.String(), f.Measure) {
 			t.Errorf("%s is not in the table:\n%s", f.Measure, &table)
 		}
@@ -57,6 +87,7 @@ func TestBench(t *testing.T) {
 
 // The table is in the order of its numbers, and tells the databases apart.
 func TestFiguresInOrder(t *testing.T) {
+	t.Parallel()
 	var figures []figure
 	for _, measure := range []string{"2 b", "10 d", "6 c, SQLite", "6   part of c, SQLite", "1 a", "6 c, PostgreSQL", "1 aa"} {
 		how := "how"
@@ -81,6 +112,7 @@ func TestFiguresInOrder(t *testing.T) {
 }
 
 func TestFigureVerdicts(t *testing.T) {
+	t.Parallel()
 	for name, f := range map[string]struct {
 		figure
 		want bool

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/spf13/cobra"
@@ -34,6 +35,7 @@ type ward struct {
 type wardScene struct {
 	Broker, Relay, Database string // connection string, host:port, URL
 	Slots                   int
+	Idle                    time.Duration // how long it keeps a connection unused
 }
 
 // held is what a ward holds: memory after two collections, of which the second
@@ -65,7 +67,7 @@ func (b *benchScene) startWard(ctx context.Context, slots int) (*ward, error) {
 	if w.process, err = launch(cmd); err != nil {
 		return nil, err
 	}
-	err = w.ask.Encode(wardScene{Broker: b.broker.ConnectionString(), Relay: b.relay.Addr(), Database: b.databaseURL, Slots: slots})
+	err = w.ask.Encode(wardScene{Broker: b.broker.ConnectionString(), Relay: b.relay.Addr(), Database: b.databaseURL, Slots: slots, Idle: fixed.idle})
 	if err != nil {
 		return nil, errors.Join(err, w.stop())
 	}
@@ -122,7 +124,7 @@ func beWard(ctx context.Context, asked *json.Decoder, tell *json.Encoder) (err e
 		return err
 	}
 	defer s.Close()
-	sender := &relay.Client{PlainHosts: []string{scene.Relay}}
+	sender := &relay.Client{PlainHosts: []string{scene.Relay}, IdleTimeout: scene.Idle}
 	defer sender.Close()
 	c := &consumer.Consumer{
 		Connect: func() (*azservicebus.Client, error) {

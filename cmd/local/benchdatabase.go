@@ -8,14 +8,8 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/worklist-relay/worklist-relay/store"
-)
-
-const (
-	databaseLimit = 10 * time.Second // a database that is there says so within it
-	dropLimit     = time.Minute      // for a schema, also of a million rows
 )
 
 // ownSchema makes a schema in the PostgreSQL database at text, and returns the
@@ -43,7 +37,7 @@ func ownSchema(ctx context.Context, text string) (own string, drop func() error,
 	u.RawQuery = query.Encode()
 	return u.String(), func() error {
 		defer db.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), dropLimit)
+		ctx, cancel := context.WithTimeout(context.Background(), fixed.drop)
 		defer cancel()
 		_, err := db.ExecContext(ctx, "DROP SCHEMA "+name+" CASCADE")
 		return err
@@ -53,7 +47,7 @@ func ownSchema(ctx context.Context, text string) (own string, drop func() error,
 // checkDatabase makes a schema in the database at url and drops it again: that it
 // cannot be measured is to be known before anything else is.
 func checkDatabase(ctx context.Context, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, databaseLimit)
+	ctx, cancel := context.WithTimeout(ctx, fixed.database)
 	defer cancel()
 	_, drop, err := ownSchema(ctx, url)
 	if err == nil {

@@ -9,6 +9,7 @@ import (
 // A database that cannot be measured is told before anything is measured, and
 // without the password that its URL may hold.
 func TestBenchDatabaseIsAskedFirst(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ url, why string }{
 		{"postgres://u:hunter2@127.0.0.1:1/test?sslmode=disable", "connection refused"},
 		{"postgres://u:hunter2@127.0.0.1:port/test", "no postgres://..."},

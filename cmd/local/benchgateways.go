@@ -15,9 +15,7 @@ import (
 )
 
 const (
-	idleSlots = 64               // and as many gateways more are used before anything is measured: what a slot needs is no gateway's
-	idleLimit = 5 * time.Second  // how long the consumer keeps a connection unused
-	idleGrace = 10 * time.Second // above it, for the last connection to go
+	idleSlots = 64 // and as many gateways more are used before anything is measured: what a slot needs is no gateway's
 	idleLook  = 100 * time.Millisecond
 )
 
@@ -89,7 +87,7 @@ func (b *benchScene) reach(ctx context.Context, w *ward, gateways []gateway) err
 // gateways, or it is clear that one will stay: what is counted then tells. It goes
 // on for a moment, in which the consumer hears of the last one's end.
 func (b *benchScene) awaitIdle(ctx context.Context, gateways []gateway) error {
-	late := time.NewTimer(idleLimit + idleGrace)
+	late := time.NewTimer(fixed.idle + fixed.idleMost)
 	defer late.Stop()
 	look := time.NewTicker(idleLook)
 	defer look.Stop()

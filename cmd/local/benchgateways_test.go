@@ -9,6 +9,7 @@ import (
 
 // A person who finds the hidden command is told what it is for.
 func TestBenchConsumerAlone(t *testing.T) {
+	t.Parallel()
 	var out, errs bytes.Buffer
 	root := rootCommand()
 	root.SetArgs([]string{wardCommand})

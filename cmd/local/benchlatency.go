@@ -104,7 +104,7 @@ func (b *benchScene) barePath(ctx context.Context) (stop func() error, err error
 	return func() error {
 		cancel()
 		err := <-ended
-		closing, done := context.WithTimeout(context.Background(), exchangeGrace)
+		closing, done := context.WithTimeout(context.Background(), fixed.closing)
 		defer done()
 		return errors.Join(err, client.Close(closing))
 	}, nil
@@ -164,7 +164,7 @@ func latency(ctx context.Context, url string, n int) (ours, bare *latencies, err
 
 // benchLatency is measure 7.
 func (b *bench) benchLatency(ctx context.Context) error {
-	n := b.scaled(800)
+	n := max(b.scaled(800), (uncounted+1)*latencyGateways)
 	for _, database := range b.databases() {
 		ours, bare, err := latency(ctx, database.url, n)
 		if err != nil {

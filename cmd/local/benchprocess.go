@@ -50,7 +50,7 @@ func (b *bench) benchProcess(ctx context.Context) error {
 			return err
 		}
 		b.add(reported("8 resident without gateways, "+database.name, float64(kib)/1024, "MiB",
-			"worklist-relay run on an empty session queue, with HTTP_ADDR: the most that VmRSS is from its start until it has not grown for 2 s").atMost(40))
+			fmt.Sprintf("worklist-relay run on an empty session queue, with HTTP_ADDR: the most that VmRSS is from its start until it has not grown for %.0f s", seconds(fixed.quiet))).atMost(40))
 	}
 	return nil
 }
@@ -89,11 +89,7 @@ func (b *benchScene) startToAck(ctx context.Context, program string) (took time.
 	return time.Since(began), err
 }
 
-const (
-	residentLook  = 100 * time.Millisecond
-	residentQuiet = 2 * time.Second  // without growth, and the process counts as settled
-	residentLimit = 20 * time.Second // settled or not
-)
+const residentLook = 100 * time.Millisecond
 
 // emptyResident is the memory of the program on an empty queue, in KiB. The
 // error wraps [os.ErrNotExist] on a system that has no /proc.
@@ -125,12 +121,11 @@ func (b *benchScene) proveAlive(ctx context.Context, p *process) error {
 
 // settledResident is the most that was resident until nothing more was for a while.
 func (p *process) settledResident(ctx context.Context) (most int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, residentLimit)
-	defer cancel()
+	late := time.After(fixed.quietMost)
 	look := time.NewTicker(residentLook)
 	defer look.Stop()
 	settled := make(chan struct{})
-	for quiet := time.Duration(0); quiet < residentQuiet; quiet += residentLook {
+	for quiet := time.Duration(0); quiet < fixed.quiet; quiet += residentLook {
 		kib, err := residentKiB(p.cmd.Process.Pid)
 		if err != nil {
 			return 0, err
@@ -140,8 +135,10 @@ func (p *process) settledResident(ctx context.Context) (most int, err error) {
 		}
 		select {
 		case <-look.C:
+		case <-late:
+			return most, nil
 		case <-ctx.Done():
-			return most, context.Cause(ctx)
+			return 0, context.Cause(ctx)
 		case <-p.ended:
 			return 0, p.await(ctx, "its memory to settle", settled)
 		}

@@ -4,15 +4,29 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 )
 
+// linked is the production binary as go run links it: what that has linked stays
+// in the build cache, and what go build has does not.
+func linked(t *testing.T) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "worklist-relay")
+	if out, err := exec.Command("go", "run", "-exec", "cp", programPackage, path).CombinedOutput(); err != nil {
+		t.Fatalf("go run: %v\n%s", err, out)
+	}
+	return path
+}
+
 func TestStatusKiB(t *testing.T) {
+	t.Parallel()
 	const status = "Name:\tworklist-relay\nVmRSSX:\t 1 kB\nVmHWM:\t   27136 kB\nVmRSS:\t   26004 kB\nThreads:\t7\n"
 	for _, test := range []struct {
 		status, name string
@@ -34,6 +48,7 @@ func TestStatusKiB(t *testing.T) {
 
 // A binary that is named and not there is told before anything is measured.
 func TestBenchWithoutProgram(t *testing.T) {
+	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "worklist-relay")
 	folder := t.TempDir()
 	for _, test := range []struct{ path, why string }{
@@ -63,6 +78,7 @@ func TestBenchCannotBuild(t *testing.T) {
 }
 
 func TestFirstFault(t *testing.T) {
+	t.Parallel()
 	for output, want := range map[string]string{
 		"":                                    "",
 		"go.mod file not found\n":             "go.mod file not found",
@@ -88,9 +104,7 @@ func TestBuildProgramInterrupted(t *testing.T) {
 		_, err := buildProgram(ctx, folder)
 		ended <- err
 	}()
-	if !eventually(func() bool { return used(folder) || used(temporary) }) {
-		t.Error("no build is seen")
-	}
+	suite.Until(t, "a build is seen", func() bool { return used(folder) || used(temporary) })
 	cancel()
 	if err := <-ended; err == nil {
 		t.Error("it was built all the same")

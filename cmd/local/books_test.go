@@ -51,6 +51,7 @@ func agreed(t *testing.T) ([]sample, books) {
 }
 
 func TestBooksAgree(t *testing.T) {
+	t.Parallel()
 	list, b := agreed(t)
 	if wrong := b.disagreements(list); len(wrong) > 0 {
 		t.Errorf("disagreements:\n%s", strings.Join(wrong, "\n"))
@@ -70,6 +71,7 @@ func TestBooksAgree(t *testing.T) {
 }
 
 func TestBooksDisagree(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name   string
 		spoil  func(list []sample, b *books)

@@ -18,20 +18,18 @@ import (
 )
 
 const (
-	demoLimit = time.Minute
-	readLimit = 5 * time.Second
 	demoRetry = 500 * time.Millisecond
 
 	// midnightMargin is how far ahead the samples' day is looked up, so that a
 	// run that begins just before the clinic's midnight does not end in another
 	// day than its samples are scheduled for.
-	midnightMargin = 2 * demoLimit
+	midnightMargin = 2 * time.Minute
 )
 
 // demo is the main job: it starts everything, sends the samples, shows what
 // became of each, and fails unless that is what was expected.
 func demo(ctx context.Context, stdout, stderr io.Writer, verbose bool) (err error) {
-	limited, cancel := context.WithTimeout(ctx, demoLimit)
+	limited, cancel := context.WithTimeout(ctx, fixed.demo)
 	defer cancel()
 	now, err := clinicNow()
 	if err != nil {
@@ -55,7 +53,7 @@ func demo(ctx context.Context, stdout, stderr io.Writer, verbose bool) (err erro
 		return err
 	}
 	// When the time is over, the report says what is missing.
-	reading, stop := context.WithTimeout(ctx, readLimit)
+	reading, stop := context.WithTimeout(ctx, fixed.read)
 	defer stop()
 	b, err := st.openBooks(reading, list, fates)
 	if err != nil {
@@ -94,7 +92,7 @@ func (s *stack) sendAll(ctx context.Context, list []sample, tell func(int)) (fat
 		return nil, err
 	}
 	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeGrace)
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), fixed.closing)
 		defer cancel()
 		err = errors.Join(err, client.Close(closing))
 	}()

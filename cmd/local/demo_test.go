@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/consumer/servicebustest"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 	"github.com/worklist-relay/worklist-relay/store"
@@ -35,10 +36,11 @@ func TestDemoInterrupted(t *testing.T) {
 	if code := run(ctx, nil, &stdout, stderr); code != exitFailed {
 		t.Errorf("exit code %d", code)
 	}
-	if text := stderr.String(); !strings.HasSuffix(text, "settled\nlocal: interrupted\n") {
+	// What was cut short may be logged in between.
+	if text := stderr.String(); !strings.Contains(text, "settled\n") || !strings.HasSuffix(text, "\nlocal: interrupted\n") {
 		t.Errorf("stderr: %s", text)
 	}
-	goleak.VerifyNone(t, before)
+	noLeak(t, before)
 }
 
 // started starts a stack that stops with the test, and leaves nothing behind.
@@ -55,22 +57,22 @@ func started(t *testing.T, s settings) *stack {
 		if err := st.Close(); err != nil {
 			t.Error(err)
 		}
-		goleak.VerifyNone(t, before)
+		noLeak(t, before)
 	})
 	return st
 }
 
-// When the time is over the report names what is missing.
+// When the time is over the report names what is missing. It is over at the first
+// look after what nothing precedes was sent.
 func TestTimeOver(t *testing.T) {
 	st := started(t, settings{gateways: []gateway{{Name: oneShotGateway, Mode: relaytest.ModeOffline}}})
 	list, err := demoSamples(1, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	fates, err := st.sendAll(ctx, list, func(int) {})
-	if !errors.Is(err, context.DeadlineExceeded) {
+	ctx, over := context.WithCancel(t.Context())
+	fates, err := st.sendAll(ctx, list, func(int) { over() })
+	if !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	b, err := st.openBooks(t.Context(), list, fates)
@@ -118,9 +120,7 @@ func TestStopWithSilentGateway(t *testing.T) {
 	if err := w.send(t.Context(), list[0]); err != nil {
 		t.Fatal(err)
 	}
-	if !eventually(func() bool { return st.snapshots()[0].Exchanges == 1 }) {
-		t.Fatal("the gateway saw no frame")
-	}
+	suite.Until(t, "the gateway has a frame", func() bool { return st.snapshots()[0].Exchanges == 1 })
 	client.Close(t.Context())
 	if err := st.Close(); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 )
 
 func TestParseGateways(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		list string
 		want []gateway
@@ -52,6 +53,7 @@ func TestParseGateways(t *testing.T) {
 }
 
 func TestParseGatewaysRefuses(t *testing.T) {
+	t.Parallel()
 	tests := []struct{ list, want string }{
 		{"", "no gateways"},
 		{" ", "no gateways"},
@@ -130,6 +132,7 @@ func FuzzParseGateways(f *testing.F) {
 }
 
 func TestGatewayModesListed(t *testing.T) {
+	t.Parallel()
 	for name := range strings.SplitSeq(gatewayModes, ", ") {
 		if _, err := parseMode(name); err != nil {
 			t.Error(err)

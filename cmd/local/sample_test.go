@@ -19,6 +19,7 @@ import (
 var day = time.Date(2031, 5, 6, 7, 8, 9, 0, time.UTC)
 
 func TestSamplesAreValidDistinctAndSynthetic(t *testing.T) {
+	t.Parallel()
 	var printed bytes.Buffer
 	seen := map[string]bool{}
 	accession := regexp.MustCompile(`^SYN[A-Z2-7]{13}$`)
@@ -87,6 +88,7 @@ func validTestNumber(number string) bool {
 }
 
 func TestSamplerRepeatsItself(t *testing.T) {
+	t.Parallel()
 	three := func(seed uint64, at time.Time) []action {
 		s := newSampler(seed, at)
 		first := s.create()
@@ -116,6 +118,7 @@ func TestSamplerRepeatsItself(t *testing.T) {
 // Every create is followed up, in order and not at once; each is an action of
 // its own for the provider of the create.
 func TestSamplesWithUpdates(t *testing.T) {
+	t.Parallel()
 	var printed, again bytes.Buffer
 	flags := sampleFlags{count: 300, seed: 3, updates: true}
 	if err := errors.Join(flags.print(&printed, []string{"a", "b", "c"}), flags.print(&again, []string{"a", "b", "c"})); err != nil {

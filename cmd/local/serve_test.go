@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/relay"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
@@ -35,11 +37,6 @@ func served(t *testing.T, flags ...string) (env map[string]string) {
 		code <- run(ctx, append([]string{"serve", "--env-file", file}, flags...), &stdout, &stderr)
 	}()
 	var text []byte
-	appeared := eventually(func() bool {
-		var err error
-		text, err = os.ReadFile(file)
-		return err == nil || len(code) > 0
-	})
 	t.Cleanup(func() {
 		stop()
 		if got := <-code; got != exitDone || stderr.String() != "" {
@@ -54,9 +51,14 @@ func served(t *testing.T, flags ...string) (env map[string]string) {
 				t.Errorf("temporary folder %s is left: %v", folder, err)
 			}
 		}
-		goleak.VerifyNone(t, before)
+		noLeak(t, before)
 	})
-	if !appeared || len(text) == 0 {
+	suite.Until(t, "the env file is there", func() bool {
+		var err error
+		text, err = os.ReadFile(file)
+		return err == nil || len(code) > 0
+	})
+	if len(text) == 0 {
 		t.Fatal("no env file")
 	}
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
@@ -143,7 +145,7 @@ func (p production) enqueue(t *testing.T, provider string) action {
 func (p production) ends(t *testing.T, a action) store.Action {
 	t.Helper()
 	var row store.Action
-	if !eventually(func() bool {
+	suite.Until(t, "the action is over", func() bool {
 		found, err := p.store.Actions(t.Context(), store.ActionFilter{ActionID: a.ActionID})
 		if err != nil {
 			t.Fatal(err)
@@ -152,9 +154,7 @@ func (p production) ends(t *testing.T, a action) store.Action {
 			row = found[0]
 		}
 		return row.Status == store.Confirmed || row.Status == store.Failed
-	}) {
-		t.Fatalf("action is %q", row.Status)
-	}
+	}, func() string { return fmt.Sprintf("it is %q", row.Status) })
 	return row
 }
 
@@ -240,12 +240,13 @@ func TestServeModesOnTheLine(t *testing.T) {
 // An env file of an earlier run is gone before anything is waited for, here a
 // database that takes the connection and says nothing.
 func TestServeRemovesStaleEnvFile(t *testing.T) {
+	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	if err := silent.(*net.TCPListener).SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := silent.(*net.TCPListener).SetDeadline(time.Now().Add(testLimit)); err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "e")
@@ -275,6 +276,7 @@ func TestServeRemovesStaleEnvFile(t *testing.T) {
 
 // What somebody else wrote is not touched.
 func TestServeRefusesAForeignEnvFile(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "mine.env")
 	if err := os.WriteFile(file, []byte("PRECIOUS=1\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -291,6 +293,7 @@ func TestServeRefusesAForeignEnvFile(t *testing.T) {
 }
 
 func TestParseLasting(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		fault, text string
 		want        time.Duration

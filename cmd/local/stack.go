@@ -30,10 +30,6 @@ const (
 	relayKeyName     = "local"
 	relayKeyVariable = "LOCAL_RELAY_KEY"
 	relayKey         = "synthetic-key-for-this-machine-only"
-
-	// exchangeGrace is how long an exchange that is under way when everything
-	// stops may wait for its ack. Then the relay goes, which ends it.
-	exchangeGrace = 2 * time.Second
 )
 
 // settings say what a stack consists of.
@@ -195,7 +191,7 @@ func (s *stack) startConsumer(context.Context) error {
 // awaitConsumer waits for what is in flight. An exchange with a gateway that
 // does not answer is ended by taking the relay away.
 func (s *stack) awaitConsumer(ended <-chan error) error {
-	grace := time.NewTimer(exchangeGrace)
+	grace := time.NewTimer(fixed.exchange)
 	defer grace.Stop()
 	select {
 	case err := <-ended:
