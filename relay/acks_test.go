@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/gorilla/websocket"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/relay"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 )
@@ -187,6 +188,7 @@ func ackThenBreak(t *testing.T) {
 // TestUnaskedFrameBegins has half a frame that nobody asked for on its way when the next action is sent. It is not that action's answer,
 // however late its end comes: the connection is closed as soon as such a frame begins.
 func TestUnaskedFrameBegins(t *testing.T) {
+	t.Parallel()
 	var dials atomic.Int32
 	ended := make(chan struct{})
 	s := rawSite(t, func(ws *websocket.Conn) {
@@ -203,14 +205,7 @@ func TestUnaskedFrameBegins(t *testing.T) {
 	})
 	s.client.IdleTimeout = time.Hour
 	s.must(t, create(1))
-	eventually(t, "the connection is closed", func() bool {
-		select {
-		case <-ended:
-			return true
-		default:
-			return false
-		}
-	})
+	suite.Receive(t, "the connection is closed", ended)
 	if ack, timings := s.must(t, update(1, "IN PROGRESS")); timings.Reused || ack.Status != "processed" {
 		t.Errorf("got %+v, reused %v", ack, timings.Reused)
 	}

@@ -51,6 +51,7 @@ var (
 )
 
 func TestBreakerOpens(t *testing.T) {
+	t.Parallel()
 	listener, timeout := inPhase(relay.PhaseNoListener), &relay.Error{Phase: relay.PhaseAckTimeout, Sent: relay.SentMaybe}
 	lost := &relay.Error{Phase: relay.PhaseAckLost, Sent: relay.SentMaybe}
 	type result struct {
@@ -89,6 +90,7 @@ func TestBreakerOpens(t *testing.T) {
 }
 
 func TestBreakerIsProbed(t *testing.T) {
+	t.Parallel()
 	var b relay.Breaker
 	now := epoch
 	b.Result(inPhase(relay.PhaseEndpoint), now, relay.BreakerPolicy{})
@@ -126,6 +128,7 @@ func TestBreakerIsProbed(t *testing.T) {
 
 // TestBreakerHolds draws histories of results and holds the breaker to what it promises at each of them.
 func TestBreakerHolds(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		policy := relay.BreakerPolicy{Span: 7 * time.Second, Probes: []time.Duration{time.Second, 3 * time.Second, 9 * time.Second}}
 		var b relay.Breaker

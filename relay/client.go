@@ -64,6 +64,7 @@ type Client struct {
 	// RootCAs are whom the relay's certificate must come from; nil means the system's.
 	RootCAs *x509.CertPool
 
+	pace
 	once     sync.Once
 	sessions tls.ClientSessionCache
 	buffers  sync.Pool // of gorilla/websocket, for frames being written

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/relay"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 )
@@ -30,6 +31,7 @@ func (g gate) Token(context.Context, string) (relay.Token, error) {
 }
 
 func TestTurnsAreTakenInOrder(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		client := newClient(t, &relay.Client{})
 		var order, want []string
@@ -69,6 +71,7 @@ func TestTurnsAreTakenInOrder(t *testing.T) {
 }
 
 func TestOneConnectionForAll(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, relaytest.GatewayConfig{Slots: 4, CloseDelay: time.Millisecond})
 	var sending sync.WaitGroup
 	for worker := range 8 {
@@ -88,6 +91,7 @@ func TestOneConnectionForAll(t *testing.T) {
 }
 
 func TestConnectionIsNotSharedBetweenSources(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent, Slots: 4})
 	s.must(t, create(1))
 	mine := s.tokens
@@ -103,6 +107,7 @@ func TestConnectionIsNotSharedBetweenSources(t *testing.T) {
 }
 
 func TestTokenIsRefreshedBeforeItExpires(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, relaytest.GatewayConfig{})
 	for life, want := range map[time.Duration]int{6 * time.Minute: 1, 4 * time.Minute: 3} {
 		source := &sequence{tokens: []func(string) relay.Token{signed(key, life)}}
@@ -117,6 +122,7 @@ func TestTokenIsRefreshedBeforeItExpires(t *testing.T) {
 }
 
 func TestIdleConnectionIsClosed(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name string
 		idle time.Duration
@@ -128,12 +134,13 @@ func TestIdleConnectionIsClosed(t *testing.T) {
 		{"by Close", time.Hour, func(s *site) { s.client.Close() }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			// A gateway that gets no Close frame would keep its next caller waiting for an hour.
 			s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent, IdleTimeout: time.Hour})
 			s.client.IdleTimeout = test.idle
 			s.must(t, create(1))
 			test.end(s)
-			eventually(t, "closed", func() bool { return s.relay.Stats(path).Open == 0 })
+			suite.Until(t, "closed", func() bool { return s.relay.Stats(path).Open == 0 })
 			s.client = newClient(t, &relay.Client{})
 			s.must(t, create(2))
 		})
@@ -141,6 +148,7 @@ func TestIdleConnectionIsClosed(t *testing.T) {
 }
 
 func TestCloseIdleLeavesExchangesAlone(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent})
 	conn, err := s.client.Connect(t.Context(), s.hc, s.tokens)
 	if err != nil {
@@ -155,6 +163,7 @@ func TestCloseIdleLeavesExchangesAlone(t *testing.T) {
 }
 
 func TestUnusedConnectionIsNotKept(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent})
 	s.client.IdleTimeout = time.Hour
 	conn, err := s.client.Connect(t.Context(), s.hc, s.tokens)
@@ -166,7 +175,7 @@ func TestUnusedConnectionIsNotKept(t *testing.T) {
 	if _, err := conn.Exchange(t.Context(), create(1)); asError(t, err).Sent != relay.SentNo {
 		t.Errorf("got %v", err)
 	}
-	eventually(t, "closed", func() bool { return s.relay.Stats(path).Open == 0 })
+	suite.Until(t, "closed", func() bool { return s.relay.Stats(path).Open == 0 })
 	conn, err = s.client.Connect(t.Context(), s.hc, s.tokens)
 	if err != nil {
 		t.Fatal(err)

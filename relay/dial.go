@@ -94,9 +94,9 @@ func (c *Client) connect(ctx context.Context, hc HybridConnection, t *Timings) (
 		host, _ := hostOf(address)
 		address = net.JoinHostPort(host, port)
 	}
+	begun := time.Now()
 	limited, cancel := context.WithTimeout(ctx, or(c.ConnectTimeout, 10*time.Second))
 	defer cancel()
-	begun := time.Now()
 	resolved := begun
 	var dialled atomic.Bool // addresses are raced, so traced from several goroutines
 	limited = httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
@@ -131,9 +131,9 @@ func onlyLoopback(_, address string, _ syscall.RawConn) error {
 func (c *Client) secure(ctx context.Context, hc HybridConnection, conn net.Conn, t *Timings) (net.Conn, *Error) {
 	host, _ := hostOf(hc.Namespace)
 	limit := or(c.TLSTimeout, 10*time.Second)
+	begun := time.Now()
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	begun := time.Now()
 	secured := tls.Client(conn, &tls.Config{
 		ServerName:         host,
 		RootCAs:            c.RootCAs,
@@ -199,7 +199,7 @@ func (c *Client) serve(l *line, ws *websocket.Conn, tokens TokenSource) *socket 
 		return nil
 	}
 	ws.SetReadLimit(maxAck)
-	s := newSocket(ws, tokens)
+	s := newSocket(ws, c.waits(), tokens)
 	l.sock.Store(s)
 	c.sockets.Go(func() { s.run(func() { l.sock.CompareAndSwap(s, nil) }) })
 	return s

@@ -23,7 +23,7 @@ func echoed(config relaytest.GatewayConfig, reply *relaytest.Reply, phase relay.
 	return func(t *testing.T) {
 		s := newSite(t, config)
 		if config.Mode == relaytest.ModeSilent {
-			s.client.AckTimeout = 50 * time.Millisecond
+			s.client.AckTimeout = unanswered
 		}
 		if reply != nil {
 			s.gateway.Script(*reply)

@@ -8,11 +8,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/relay"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 )
 
 func TestContextEnds(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent})
 	s.client.HandshakeTimeout = time.Hour
 	t.Run("while dialling", func(t *testing.T) {
@@ -24,7 +26,7 @@ func TestContextEnds(t *testing.T) {
 			_, err := s.client.Connect(ctx, s.hc, s.tokens)
 			result <- err
 		}()
-		eventually(t, "dialling", func() bool { return s.relay.Stats(path).Dials > before })
+		suite.Until(t, "dialling", func() bool { return s.relay.Stats(path).Dials > before })
 		cancel()
 		e := asError(t, <-result)
 		if e.Phase != relay.PhaseHandshake || e.Sent != relay.SentNo || !errors.Is(e, context.Canceled) {
@@ -68,7 +70,7 @@ func TestContextEnds(t *testing.T) {
 			_, _, err := s.send(ctx, create(1))
 			result <- err
 		}()
-		eventually(t, "frame at the gateway", func() bool { return s.gateway.Snapshot().Exchanges == 1 })
+		suite.Until(t, "frame at the gateway", func() bool { return s.gateway.Snapshot().Exchanges == 1 })
 		cancel()
 		e := asError(t, <-result)
 		if e.Phase != relay.PhaseAckLost || e.Sent != relay.SentMaybe || e.Answered || !errors.Is(e, context.Canceled) {
@@ -78,13 +80,14 @@ func TestContextEnds(t *testing.T) {
 }
 
 func TestCloseEndsWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModeSilent})
 	results := make(chan error, 2)
 	go func() {
 		_, _, err := s.send(context.WithoutCancel(t.Context()), create(1))
 		results <- err
 	}()
-	eventually(t, "frame at the gateway", func() bool { return s.gateway.Snapshot().Exchanges == 1 })
+	suite.Until(t, "frame at the gateway", func() bool { return s.gateway.Snapshot().Exchanges == 1 })
 	go func() {
 		_, _, err := s.send(context.WithoutCancel(t.Context()), create(2))
 		results <- err

@@ -12,6 +12,7 @@ import (
 )
 
 func TestHybridConnection(t *testing.T) {
+	t.Parallel()
 	hc := relay.HybridConnection{Namespace: "NS.servicebus.windows.net", Path: "/North/hc-Leeds/"}
 	if got, want := hc.String(), "ns.servicebus.windows.net/north/hc-leeds"; got != want {
 		t.Errorf("String: got %s, want %s", got, want)
@@ -25,6 +26,7 @@ func TestHybridConnection(t *testing.T) {
 }
 
 func TestAllowed(t *testing.T) {
+	t.Parallel()
 	client := &relay.Client{
 		AllowHosts: []string{"Relay.example.org", "*.example.net", "[::1]:9", "*", "*example.com"},
 		PlainHosts: []string{"127.0.0.1:8080", "LOCALHOST", "evil.example.net", "[::1]:7"},
@@ -57,6 +59,7 @@ func TestAllowed(t *testing.T) {
 }
 
 func TestPathsThatAreNone(t *testing.T) {
+	t.Parallel()
 	client := newClient(t, &relay.Client{})
 	for _, path := range []string{"", "/", "a//b", "..", "a/../b", "a/.", "a?b", "a#b", "a b", "a%2fb", `a\b`, "a\nb"} {
 		_, err := client.Connect(t.Context(), relay.HybridConnection{Namespace: "127.0.0.1:1", Path: path}, nil)
@@ -86,6 +89,7 @@ func FuzzAllowed(f *testing.F) {
 
 // TestRequestOnTheWire reads what is dialled with, byte by byte: the token is in its header and nowhere else.
 func TestRequestOnTheWire(t *testing.T) {
+	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -25,6 +25,9 @@ const (
 
 var key = relaytest.Key{Name: "both", Key: "c3ludGhldGljLWtleS1mb3ItdGVzdHMtb25seS0wMDE=", Send: true, Listen: true}
 
+// unanswered is an AckTimeout that runs out; writing must not take as long.
+const unanswered = time.Second
+
 // site is a relay with one gateway, and a client that may dial it.
 type site struct {
 	relay   *relaytest.Server
@@ -34,7 +37,8 @@ type site struct {
 	tokens  relay.TokenSource
 }
 
-// newSite starts a relay and a gateway as config says, apart from where the gateway listens. The client watches a connection for 20 ms.
+// newSite starts a relay and a gateway as config says, apart from where the gateway listens. No limit of either is one that a slow machine
+// can miss: the client watches a connection until it is closed where the gateway closes, and for a moment where it does not.
 func newSite(t testing.TB, config relaytest.GatewayConfig) *site {
 	t.Helper()
 	server := newServer(t, relaytest.Config{})
@@ -48,13 +52,20 @@ func newSiteAt(t testing.TB, server *relaytest.Server, config relaytest.GatewayC
 	if config.ReconnectDelay == 0 {
 		config.ReconnectDelay = 20 * time.Millisecond
 	}
+	if config.IdleTimeout == 0 {
+		config.IdleTimeout = time.Hour
+	}
 	gateway, err := relaytest.NewGateway(config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { gateway.Close() })
 	s := &site{relay: server, gateway: gateway, hc: at(server), tokens: relay.SharedAccessKey(key.Name, key.Key)}
-	s.client = newClient(t, &relay.Client{WatchTime: 20 * time.Millisecond})
+	s.client = newClient(t, &relay.Client{WatchTime: time.Hour, IdleTimeout: time.Hour})
+	if config.Mode == relaytest.ModePersistent {
+		s.client.WatchTime = 20 * time.Millisecond
+	}
+	s.client.Hurry(func(w *relay.Waits) { w.Close = time.Minute })
 	return s
 }
 
@@ -154,22 +165,6 @@ func update(n int, status string) relay.Action {
 	frame := fmt.Appendf(nil, `{"schema_version":1,"action_id":%q,"action_type":%q,"parameters":{"worklist_item":{"accession_number":%q,"status":%q}}}`,
 		id, updateItem, accession(n), status)
 	return relay.NewAction(frame, id, updateItem, accession(n))
-}
-
-// eventually waits for a condition that becomes true by itself.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	ticker := time.NewTicker(time.Millisecond)
-	defer ticker.Stop()
-	limit := time.NewTimer(20 * time.Second)
-	defer limit.Stop()
-	for !condition() {
-		select {
-		case <-ticker.C:
-		case <-limit.C:
-			t.Fatalf("still not: %s", what)
-		}
-	}
 }
 
 // deadAddress swallows connections.

@@ -20,6 +20,7 @@ import (
 
 // A connection in use is pinged all the time: the relay drops one after about two minutes of silence.
 func TestOpenConnectionIsPinged(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
 		ended := make(chan struct{})

@@ -2,7 +2,7 @@ package relay_test
 
 import (
 	"bytes"
-	"io"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/gorilla/websocket"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/relay"
 )
 
@@ -27,7 +28,9 @@ func rawSite(t *testing.T, serve func(*websocket.Conn)) *site {
 		serve(ws)
 	}))
 	t.Cleanup(server.Close)
-	return &site{client: newClient(t, &relay.Client{WatchTime: -1}), hc: relay.HybridConnection{Namespace: server.Listener.Addr().String(), Path: path}}
+	client := newClient(t, &relay.Client{WatchTime: -1, IdleTimeout: time.Hour})
+	client.Hurry(func(w *relay.Waits) { w.Close = time.Minute })
+	return &site{client: client, hc: relay.HybridConnection{Namespace: server.Listener.Addr().String(), Path: path}}
 }
 
 // closedBeforeTheFrame lets the connection end between Connect and Exchange: the action is certainly not sent, and is sent on a new
@@ -105,6 +108,7 @@ func brokenOff(t *testing.T) {
 		{"half an ack to a create, reused", half, create(1), 1, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			var dials atomic.Int32
 			s := rawSite(t, func(ws *websocket.Conn) {
 				if dials.Add(1) == 1 && test.before == 1 && !reply(ws) {
@@ -133,42 +137,46 @@ func TestBlockedFrame(t *testing.T) {
 	t.Parallel()
 	huge := relay.NewAction(bytes.Repeat([]byte(" "), 6<<20), "", updateItem, "")
 	for _, before := range []int{0, 1} {
-		done := make(chan struct{})
-		var dials atomic.Int32
-		s := rawSite(t, func(ws *websocket.Conn) {
-			first := dials.Add(1) == 1
-			if first {
-				// What fits on the way then is what the client's side takes, 4 MiB at most: the limit is for the other side's reading, too.
-				_ = ws.NetConn().(*net.TCPConn).SetReadBuffer(4 << 10)
+		t.Run(fmt.Sprint(before, " before"), func(t *testing.T) {
+			t.Parallel()
+			done := make(chan struct{})
+			defer close(done)
+			var dials atomic.Int32
+			s := rawSite(t, func(ws *websocket.Conn) {
+				first := dials.Add(1) == 1
+				if first {
+					// What fits on the way then is what the client's side takes, 4 MiB at most: the limit is for the other side's reading, too.
+					_ = ws.NetConn().(*net.TCPConn).SetReadBuffer(4 << 10)
+				}
+				if !first || before == 1 {
+					reply(ws)
+				}
+				<-done
+			})
+			s.client.Hurry(func(w *relay.Waits) { w.Write, w.Close = 2*time.Second, 10*time.Millisecond })
+			for n := range before {
+				s.must(t, create(n))
 			}
-			if !first || before == 1 {
-				reply(ws)
+			switch _, timings, err := s.send(t.Context(), huge); before {
+			case 0:
+				if diff := cmp.Diff(verdict{Phase: relay.PhaseSend, Sent: relay.SentNo}, verdictOf(asError(t, err))); diff != "" {
+					t.Error(diff)
+				}
+				if _, timings := s.must(t, create(1)); timings.Reused {
+					t.Error("a connection with half an action on it was used again")
+				}
+			case 1:
+				if err != nil || timings.Reused || dials.Load() != 2 {
+					t.Errorf("got %v over a reused connection, %d dials", err, dials.Load())
+				}
 			}
-			<-done
 		})
-		s.client.AckTimeout = 2 * time.Second
-		for n := range before {
-			s.must(t, create(n))
-		}
-		switch _, timings, err := s.send(t.Context(), huge); before {
-		case 0:
-			if diff := cmp.Diff(verdict{Phase: relay.PhaseSend, Sent: relay.SentNo}, verdictOf(asError(t, err))); diff != "" {
-				t.Error(diff)
-			}
-			if _, timings := s.must(t, create(1)); timings.Reused {
-				t.Error("a connection with half an action on it was used again")
-			}
-		case 1:
-			if err != nil || timings.Reused || dials.Load() != 2 {
-				t.Errorf("got %v over a reused connection, %d dials", err, dials.Load())
-			}
-		}
-		close(done)
 	}
 }
 
 // TestCloseFrames looks at the end of a connection from the other side, where it must come with a Close frame, and be waited for.
 func TestCloseFrames(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name string
 		idle time.Duration
@@ -181,6 +189,7 @@ func TestCloseFrames(t *testing.T) {
 		{"Close", time.Hour, func(s *site) { s.client.Close() }, 1001},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			ended := make(chan error, 1)
 			s := rawSite(t, func(ws *websocket.Conn) {
 				ws.SetCloseHandler(func(code int, _ string) error {
@@ -189,7 +198,6 @@ func TestCloseFrames(t *testing.T) {
 				})
 				for reply(ws) {
 				}
-				ended <- nil
 			})
 			s.client.IdleTimeout = test.idle
 			s.must(t, create(1))
@@ -197,37 +205,52 @@ func TestCloseFrames(t *testing.T) {
 			if test.idle == time.Hour && len(ended) == 0 {
 				t.Error("returned before the other side knew")
 			}
-			if err := <-ended; !websocket.IsCloseError(err, test.code) {
+			if err := suite.Receive(t, "a Close frame", ended); !websocket.IsCloseError(err, test.code) {
 				t.Errorf("the other side saw %v, want close %d", err, test.code)
 			}
-			s.client.Close()
-			<-ended
 		})
 	}
 }
 
-// TestOldConnectionIsGoneBeforeTheNext has a peer that does not answer Close frames: its connections are cut after a second.
+// TestOldConnectionIsGoneBeforeTheNext has a peer that does not answer Close frames: it is waited for, and cut after a while.
 func TestOldConnectionIsGoneBeforeTheNext(t *testing.T) {
-	var dials atomic.Int32
-	firstGone := make(chan struct{})
-	s := rawSite(t, func(ws *websocket.Conn) {
-		if dials.Add(1) == 1 {
-			defer close(firstGone)
-			reply(ws)
-			_, _ = io.Copy(io.Discard, ws.NetConn())
-			return
-		}
-		select {
-		case <-firstGone:
-		case <-time.After(700 * time.Millisecond):
-			t.Error("dialled while the one before was still open")
-		}
-		reply(ws)
-	})
-	for n := range 2 {
-		s.tokens = &sequence{tokens: []func(string) relay.Token{signed(key, time.Hour)}}
-		if _, timings := s.must(t, create(n)); timings.Reused {
-			t.Error("reused with other tokens")
-		}
+	t.Parallel()
+	for _, wait := range []time.Duration{time.Hour, 20 * time.Millisecond} {
+		t.Run(wait.String(), func(t *testing.T) {
+			t.Parallel()
+			var dials atomic.Int32
+			asked, left := make(chan struct{}), make(chan struct{})
+			s := rawSite(t, func(ws *websocket.Conn) {
+				if dials.Add(1) == 1 {
+					ws.SetCloseHandler(func(int, string) error { close(asked); return nil })
+					for reply(ws) {
+					}
+					<-left
+					return
+				}
+				reply(ws)
+			})
+			s.client.Hurry(func(w *relay.Waits) { w.Close = wait })
+			s.must(t, create(0))
+			s.tokens = &sequence{tokens: []func(string) relay.Token{signed(key, time.Hour)}}
+			second := make(chan error, 1)
+			go func() {
+				_, _, err := s.send(t.Context(), create(1))
+				second <- err
+			}()
+			suite.Receive(t, "a Close frame", asked)
+			if wait == time.Hour {
+				<-time.After(100 * time.Millisecond)
+				if dials.Load() != 1 {
+					t.Error("dialled while the one before was still open")
+				}
+				close(left)
+			} else {
+				defer close(left)
+			}
+			if err := suite.Receive(t, "the next exchange", second); err != nil || dials.Load() != 2 {
+				t.Errorf("%v, %d dials", err, dials.Load())
+			}
+		})
 	}
 }

@@ -15,6 +15,7 @@ import (
 )
 
 func TestRedactText(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ text, want string }{
 		{"row 12 of items is odd", "row 12 of items is odd"},
 		{"Testperson, Synthetic (F)", "[...], [...] ([...])"},
@@ -43,6 +44,7 @@ func TestRedactText(t *testing.T) {
 
 // TestNoValueOfTheBodySurvives makes bodies and error texts that repeat them in many ways.
 func TestNoValueOfTheBodySurvives(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		values := rapid.SliceOfN(rapid.OneOf(
 			rapid.StringMatching(`[A-Za-z]{1,10}(\^[A-Z]{1,8}){0,3}`),

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/relay"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 )
@@ -85,12 +86,12 @@ func nobodyListens(t *testing.T) {
 func comesBack(t *testing.T) {
 	s := newSite(t, relaytest.GatewayConfig{})
 	s.gateway.SetMode(relaytest.ModeOffline)
-	eventually(t, "listener gone", func() bool { return s.relay.Stats(path).Listeners == 0 })
+	suite.Until(t, "listener gone", func() bool { return s.relay.Stats(path).Listeners == 0 })
 	if e := s.fails(t, create(1)); e.Phase != relay.PhaseNoListener {
 		t.Fatalf("got %v", e)
 	}
 	s.gateway.SetMode(relaytest.ModeOneShot)
-	eventually(t, "listener back", func() bool { return s.relay.Stats(path).Listeners == 1 })
+	suite.Until(t, "listener back", func() bool { return s.relay.Stats(path).Listeners == 1 })
 	s.must(t, create(1))
 }
 

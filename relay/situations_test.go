@@ -8,12 +8,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/relay"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 )
 
 // TestSituations is named by the rows of the table of situations that concern the way to the gateway and back.
 func TestSituations(t *testing.T) {
+	t.Parallel()
 	for _, situation := range []struct {
 		name string
 		test func(*testing.T)
@@ -91,7 +93,7 @@ func foundClosed(t *testing.T) {
 		t.Error("connection was not reused")
 	}
 	s.relay.CloseSenders(path, 1000)
-	eventually(t, "closed", func() bool { return s.relay.Stats(path).Open == 0 })
+	suite.Until(t, "closed", func() bool { return s.relay.Stats(path).Open == 0 })
 	ack, timings := s.must(t, create(3))
 	if ack.Kind != relay.AckDone || timings.Reused {
 		t.Errorf("got %+v, reused %v", ack, timings.Reused)
@@ -131,7 +133,7 @@ func busyGateway(t *testing.T) {
 		}
 		result <- err
 	}()
-	eventually(t, "waiting at the relay", func() bool { return s.relay.Stats(path).Dials == 2 })
+	suite.Until(t, "waiting at the relay", func() bool { return s.relay.Stats(path).Dials == 2 })
 	if stats := s.relay.Stats(path); stats.Rendezvous != 1 {
 		t.Errorf("%d rendezvous at a gateway that serves one at a time", stats.Rendezvous)
 	}
@@ -147,7 +149,7 @@ func noAck(t *testing.T) {
 	s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent})
 	s.must(t, create(0))
 	s.gateway.Script(relaytest.Reply{KeepOpen: true})
-	s.client.AckTimeout = 50 * time.Millisecond // while nothing is under way
+	s.client.AckTimeout = unanswered // while nothing is under way
 	e := s.fails(t, create(1))
 	s.client.AckTimeout = 0
 	if diff := cmp.Diff(verdict{Phase: relay.PhaseAckTimeout, Sent: relay.SentMaybe}, verdictOf(e)); diff != "" {
@@ -166,11 +168,13 @@ func noAck(t *testing.T) {
 
 func lateAck(t *testing.T) {
 	s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModePersistent})
-	s.client.AckTimeout = 100 * time.Millisecond
-	s.gateway.Script(relaytest.Reply{Honest: true, After: 200 * time.Millisecond})
+	late := make(chan struct{})
+	s.client.AckTimeout = unanswered
+	s.gateway.Script(relaytest.Reply{Honest: true, Until: late})
 	if e := s.fails(t, create(1)); e.Phase != relay.PhaseAckTimeout {
 		t.Fatalf("got %v", e)
 	}
+	close(late)
 	s.client.AckTimeout = 0 // while nothing is under way; the others have the time that they need
 	for n := 2; n < 5; n++ {
 		ack, _ := s.must(t, create(n))

@@ -10,12 +10,6 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-const (
-	pingEvery    = 30 * time.Second // the relay drops a data connection after about two minutes of silence
-	writeTimeout = 10 * time.Second
-	closeWait    = time.Second // for the peer's answer to our Close, and for the reason of a write that failed
-)
-
 var (
 	errUnasked = errors.New("unasked frame")
 	errIdle    = errors.New("idle")
@@ -26,6 +20,7 @@ var (
 // ping it, and close it when it has been idle. All of that has ended when gone is closed.
 type socket struct {
 	ws     *websocket.Conn
+	waits  *waits
 	tokens TokenSource   // what it was dialled with
 	ended  chan struct{} // closed by end: nothing may be written any more
 	gone   chan struct{} // closed when the network connection is closed too
@@ -45,11 +40,11 @@ type socket struct {
 }
 
 // newSocket makes a socket that its caller holds.
-func newSocket(ws *websocket.Conn, tokens TokenSource) *socket {
-	s := &socket{ws: ws, tokens: tokens, ended: make(chan struct{}), gone: make(chan struct{}), held: true}
+func newSocket(ws *websocket.Conn, w *waits, tokens TokenSource) *socket {
+	s := &socket{ws: ws, waits: w, tokens: tokens, ended: make(chan struct{}), gone: make(chan struct{}), held: true}
 	s.mu.Lock() // a timer may fire before its field is set
 	defer s.mu.Unlock()
-	s.ping = time.AfterFunc(pingEvery, s.sendPing)
+	s.ping = time.AfterFunc(w.Ping, s.sendPing)
 	s.idle = time.AfterFunc(time.Hour, s.closeIdle)
 	s.idle.Stop()
 	return s
@@ -112,10 +107,10 @@ func (s *socket) sendPing() {
 		return
 	}
 	s.firing.Add(1)
-	s.ping.Reset(pingEvery)
+	s.ping.Reset(s.waits.Ping)
 	s.mu.Unlock()
 	defer s.firing.Done()
-	_ = s.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeTimeout))
+	_ = s.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(s.waits.Write))
 }
 
 // closeIdle ends the socket, unless somebody took it just now.
@@ -179,7 +174,7 @@ func (s *socket) expect() <-chan []byte {
 
 // write sends one text frame, within limit. After an error the peer cannot have all of it, since a write that stops short is the last.
 func (s *socket) write(frame []byte, limit time.Duration) error {
-	_ = s.ws.SetWriteDeadline(time.Now().Add(min(limit, writeTimeout)))
+	_ = s.ws.SetWriteDeadline(time.Now().Add(min(limit, s.waits.Write)))
 	return s.ws.WriteMessage(websocket.TextMessage, frame)
 }
 
@@ -214,13 +209,13 @@ func (s *socket) shut(code int, cause error) {
 }
 
 func (s *socket) sayClose(code int) {
-	deadline := time.Now().Add(closeWait)
+	deadline := time.Now().Add(s.waits.Close)
 	_ = s.ws.SetReadDeadline(deadline)
 	_ = s.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), deadline)
 }
 
 // settle waits until a socket that could not be written to is gone, for the peer may have said why.
 func (s *socket) settle() {
-	_ = s.ws.SetReadDeadline(time.Now().Add(closeWait))
+	_ = s.ws.SetReadDeadline(time.Now().Add(s.waits.Close))
 	<-s.gone
 }

@@ -48,6 +48,7 @@ func to(t *testing.T, address string, client *relay.Client) *site {
 
 // TestTimingsOfFailures holds each failure to the steps that led to it, by the error alone: after a failed dial there is nothing else.
 func TestTimingsOfFailures(t *testing.T) {
+	t.Parallel()
 	const limit = 50 * time.Millisecond
 	open := func(t *testing.T, client *relay.Client, mode relaytest.Mode) *site {
 		s := newSite(t, relaytest.GatewayConfig{Mode: mode})
@@ -109,7 +110,7 @@ func TestTimingsOfFailures(t *testing.T) {
 				s.relay.Refuse(path, 1, 404, "")
 			}
 			if test.phase == relay.PhaseAckTimeout {
-				s.client.AckTimeout = limit // for this exchange alone: those before must succeed
+				s.client.AckTimeout = unanswered // for this exchange alone: those before must succeed
 			}
 			e := s.fails(t, create(2))
 			if e.Phase != test.phase || stepsOf(e.Timings) != test.steps {
@@ -123,25 +124,35 @@ func TestTimingsOfFailures(t *testing.T) {
 }
 
 func TestTimingsOfTheCallersLimit(t *testing.T) {
-	s := to(t, silence(t), &relay.Client{})
-	var err error
-	for limit := 50 * time.Millisecond; limit < time.Minute; limit *= 2 { // a slow machine may not even connect in the shortest
-		ctx, cancel := context.WithTimeout(t.Context(), limit)
-		_, _, err = s.send(ctx, create(1))
-		cancel()
-		if asError(t, err).Phase == relay.PhaseHandshake {
-			break
-		}
-	}
-	if e := asError(t, err); e.Phase != relay.PhaseHandshake || stepsOf(e.Timings) != "connect handshake" || e.Err != context.DeadlineExceeded {
+	t.Parallel()
+	s := to(t, silence(t), &relay.Client{HandshakeTimeout: time.Hour})
+	if e := s.tooLate(t, relay.PhaseHandshake); stepsOf(e.Timings) != "connect handshake" {
 		t.Errorf("got %v with the steps %q", e, stepsOf(e.Timings))
+	}
+}
+
+// tooLate connects until the caller's deadline passes, in phase: a slow machine may not come so far within the shortest.
+func (s *site) tooLate(t *testing.T, phase relay.Phase) *relay.Error {
+	t.Helper()
+	for limit := 20 * time.Millisecond; ; limit *= 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		_, err := s.client.Connect(ctx, s.hc, s.tokens)
+		cancel()
+		e := asError(t, err)
+		if e.Err != context.DeadlineExceeded || limit > time.Minute {
+			t.Fatalf("the caller's deadline shows as %+v: %v", verdictOf(e), e)
+		}
+		if e.Phase == phase {
+			return e
+		}
 	}
 }
 
 // TestTimingsOfAnEcho fails in Connect and in Exchange.
 func TestTimingsOfAnEcho(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, relaytest.GatewayConfig{Mode: relaytest.ModeSilent})
-	s.client.AckTimeout = 50 * time.Millisecond
+	s.client.AckTimeout = unanswered
 	for _, want := range []string{"connect handshake ack", "connect handshake"} {
 		timings, err := s.client.Echo(t.Context(), s.hc, s.tokens)
 		if e := asError(t, err); stepsOf(timings) != want || e.Timings != timings {
@@ -153,10 +164,12 @@ func TestTimingsOfAnEcho(t *testing.T) {
 
 // TestTimingsOfAFrameThatIsStuck also has the connection's own timings, which are those of the error.
 func TestTimingsOfAFrameThatIsStuck(t *testing.T) {
+	t.Parallel()
 	done := make(chan struct{})
 	defer close(done)
 	s := rawSite(t, func(*websocket.Conn) { <-done })
 	s.client.AckTimeout = 50 * time.Millisecond
+	s.client.Hurry(func(w *relay.Waits) { w.Close = 10 * time.Millisecond })
 	_, timings, err := s.send(t.Context(), relay.NewAction(bytes.Repeat([]byte(" "), 16<<20), "", updateItem, ""))
 	if e := asError(t, err); e.Phase != relay.PhaseSend || e.Timings != timings || timings.Ack < s.client.AckTimeout {
 		t.Errorf("got %v with %+v, the connection has %+v", e, e.Timings, timings)
@@ -165,6 +178,7 @@ func TestTimingsOfAFrameThatIsStuck(t *testing.T) {
 
 // TestOwnLimitsAreNotTheCallers holds every limit but the caller's to look like a failure of the relay, which a Breaker counts.
 func TestOwnLimitsAreNotTheCallers(t *testing.T) {
+	t.Parallel()
 	pool := newServer(t, relaytest.Config{TLS: true}).CertPool()
 	for phase, s := range map[relay.Phase]*site{
 		relay.PhaseConnect:   to(t, deadAddress(t), &relay.Client{ConnectTimeout: 20 * time.Millisecond}),
@@ -173,6 +187,7 @@ func TestOwnLimitsAreNotTheCallers(t *testing.T) {
 		relay.PhaseAuth:      {client: newClient(t, &relay.Client{}), hc: relay.HybridConnection{Namespace: "127.0.0.1:1", Path: path}, tokens: late{}},
 	} {
 		t.Run(string(phase), func(t *testing.T) {
+			t.Parallel()
 			e := s.fails(t, create(1))
 			if e.Phase != phase || e.Err == context.DeadlineExceeded {
 				t.Errorf("%v, phase %s, looks like the caller's deadline", e, e.Phase)

@@ -24,6 +24,7 @@ import (
 
 // TestSharedAccessKey compares with signatures made elsewhere, at the moment for which they were made.
 func TestSharedAccessKey(t *testing.T) {
+	t.Parallel()
 	for audience, want := range map[string]string{
 		"http://ns.servicebus.windows.net/hc1":  "ncEn10YRyPw2HT69I3BZM0Xwy4hw1ZJmcLxsXzL13wA=",
 		"https://ns.servicebus.windows.net/hc1": "CXHv02Gu23OqYrnw1OZfMI+d19RHzPJCrSccY6UFtHE=",
@@ -63,6 +64,7 @@ func (c credential) GetToken(_ context.Context, options policy.TokenRequestOptio
 }
 
 func TestEntra(t *testing.T) {
+	t.Parallel()
 	const secret = "synthetic-access-token"
 	server := newServer(t, relaytest.Config{AcceptBearer: func(token string) bool { return token == secret }})
 	gateway, err := relaytest.NewGateway(relaytest.GatewayConfig{Name: path, Relay: server, Key: key})
@@ -87,6 +89,7 @@ func TestEntra(t *testing.T) {
 
 // One token of an identity serves every hybrid connection, and is in memory once.
 func TestEntraTokenIsKeptOnce(t *testing.T) {
+	t.Parallel()
 	tokens := relay.Entra{Credential: credential{token: "synthetic-access-token"}}
 	one, err := tokens.Token(t.Context(), "http://ns.servicebus.windows.net/hc1")
 	if err != nil {
@@ -111,6 +114,7 @@ func unexported(value any) any {
 
 // TestSecretsAreNotPrinted prints everything that holds a secret or a participant in every way.
 func TestSecretsAreNotPrinted(t *testing.T) {
+	t.Parallel()
 	const secret = "CANARY"
 	frame := []byte(`{"name":"` + secret + `"}`)
 	for _, value := range []any{

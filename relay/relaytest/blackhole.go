@@ -18,7 +18,7 @@ type BlackHole struct {
 }
 
 const (
-	fillTime = 50 * time.Millisecond // without an answer: the backlog is full
+	fillTime = 100 * time.Millisecond // without an answer, twice: the backlog is full, and not the machine
 	mostFill = 16
 )
 
@@ -30,11 +30,16 @@ func NewBlackHole() (*BlackHole, error) {
 		return nil, fmt.Errorf("relaytest: black hole: %w", err)
 	}
 	b := &BlackHole{addr: addr, close: closeListener}
+	silent := 0 // of the last dials
 	for range mostFill {
 		conn, err := net.DialTimeout("tcp", addr, fillTime)
 		if slow := net.Error(nil); errors.As(err, &slow) && slow.Timeout() {
-			return b, nil
+			if silent++; silent == 2 {
+				return b, nil
+			}
+			continue
 		}
+		silent = 0
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("relaytest: black hole: %w", err), b.Close())
 		}

@@ -188,7 +188,7 @@ func (l *line) converse(ctx context.Context, ws *websocket.Conn) int {
 			return 0 // the sender's Close has been answered by the read
 		}
 		reply := l.g.receive(request)
-		ended := !pause(ctx, l.g.config.RTT+reply.After) || l.send(ws, reply) != nil
+		ended := !pause(ctx, l.g.config.RTT+reply.After) || !reply.due(ctx) || l.send(ws, reply) != nil
 		if ended || reply.Text == "" {
 			l.g.loseAck(reply.write)
 		} else {
@@ -205,6 +205,19 @@ func (l *line) converse(ctx context.Context, ws *websocket.Conn) int {
 		if reply.Text != "" {
 			idle = time.Now().Add(l.g.config.IdleTimeout)
 		}
+	}
+}
+
+// due waits until the reply may be given, and reports whether ctx outlived that.
+func (r Reply) due(ctx context.Context) bool {
+	if r.Until == nil {
+		return true
+	}
+	select {
+	case <-r.Until:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -75,6 +75,9 @@ type Reply struct {
 	// The gateway reads nothing meanwhile.
 	After time.Duration
 
+	// Until is waited for too, before the reply. Nil: nothing is.
+	Until <-chan struct{}
+
 	// How it ends, the first that is set counting. None: as the mode does.
 	Drop     bool // cut the connection without a close frame
 	Close    int  // send a Close frame with this code
