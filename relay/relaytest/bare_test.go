@@ -9,12 +9,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 )
 
 // TestBare sends over one connection, and over one for each frame, with and
 // without TLS; the gateway tells of each reply.
 func TestBare(t *testing.T) {
+	t.Parallel()
 	for _, secure := range []bool{false, true} {
 		for _, mode := range []relaytest.Mode{relaytest.ModePersistent, relaytest.ModeOneShot} {
 			t.Run(map[bool]string{false: "plain", true: "tls"}[secure]+"/"+string(mode), func(t *testing.T) {
@@ -44,6 +46,7 @@ func TestBare(t *testing.T) {
 				if mode == relaytest.ModePersistent {
 					bare.Close()
 				}
+				suite.Until(t, "three are told of", func() bool { return len(told.list()) >= 3 })
 				if diff := cmp.Diff([]string{"id-1", "id-2", "id-3"}, told.list()); diff != "" {
 					t.Error("told of (-want +got)", diff)
 				}
@@ -57,6 +60,7 @@ func TestBare(t *testing.T) {
 }
 
 func TestBareRefused(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	_, err := relaytest.DialBare(context.Background(), s, "hc-leeds", relaytest.Key{}, nil)
 	if err == nil || !strings.Contains(err.Error(), "dial hc-leeds: 404") {
@@ -67,6 +71,7 @@ func TestBareRefused(t *testing.T) {
 // TestRepliedOnlyWhenGiven: a frame that is hung up on, and a refusal, are no
 // reply to an action.
 func TestRepliedOnlyWhenGiven(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	var told replies
 	g := newGateway(t, relaytest.GatewayConfig{Relay: s, Replied: told.add})

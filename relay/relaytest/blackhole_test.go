@@ -10,6 +10,7 @@ import (
 )
 
 func TestBlackHole(t *testing.T) {
+	t.Parallel()
 	hole, err := relaytest.NewBlackHole()
 	if errors.Is(err, errors.ErrUnsupported) {
 		t.Skip(err)

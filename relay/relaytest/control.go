@@ -64,7 +64,8 @@ func tokenOf(r *http.Request) string {
 
 // control is a listener's control channel.
 type control struct {
-	host string // as the listener calls the service
+	server *Server
+	host   string // as the listener calls the service
 
 	mu      sync.Mutex // guards writes, and what follows
 	ws      *websocket.Conn
@@ -83,7 +84,7 @@ func (s *Server) listen(w http.ResponseWriter, r *http.Request, ep *endpoint) {
 		s.refuse(w, r, no)
 		return
 	}
-	c := &control{host: r.Host}
+	c := &control{server: s, host: r.Host}
 	// Listed before its 101 goes out: a listener that has its 101 must be found
 	// by the next sender. Until then senders wait for the lock.
 	c.mu.Lock()
@@ -100,16 +101,17 @@ func (s *Server) listen(w http.ResponseWriter, r *http.Request, ep *endpoint) {
 		return
 	}
 	defer s.conns.end(ws.NetConn())
+	defer s.clock.forget(ws.NetConn())
 	ws.SetReadLimit(64 << 10)
 	c.ws = ws
 	c.expire(s.deadline(expires))
 	c.mu.Unlock()
-	s.control(c, ws, hc)
+	s.control(c, ws, ep, hc)
 }
 
 // control reads the channel: its only message is a new token, its end is the
 // end of the old one.
-func (s *Server) control(c *control, ws *websocket.Conn, hc HybridConnection) {
+func (s *Server) control(c *control, ws *websocket.Conn, ep *endpoint, hc HybridConnection) {
 	for {
 		_, text, err := ws.ReadMessage()
 		if timedOut(err) {
@@ -137,6 +139,9 @@ func (s *Server) control(c *control, ws *websocket.Conn, hc HybridConnection) {
 		c.mu.Lock()
 		c.expire(s.deadline(expires))
 		c.mu.Unlock()
+		s.mu.Lock()
+		ep.stats.Renewals++
+		s.mu.Unlock()
 	}
 }
 
@@ -158,7 +163,7 @@ func (s *Server) deadline(expires time.Time) time.Time {
 // holds c.mu.
 func (c *control) expire(at time.Time) {
 	if !c.closing {
-		c.ws.SetReadDeadline(at)
+		c.server.clock.deadline(c.ws.NetConn(), at)
 	}
 }
 
@@ -170,8 +175,9 @@ func (c *control) close(code int) bool {
 	if c.ws == nil || c.closing {
 		return false
 	}
-	until := time.Now().Add(lingerTime)
+	until := time.Now().Add(c.server.linger)
 	c.closing = true
+	c.server.clock.forget(c.ws.NetConn())
 	c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), until)
 	c.ws.SetReadDeadline(until)
 	return true
@@ -193,7 +199,7 @@ func (c *control) send(message any) error {
 	if c.ws == nil {
 		return errNotConnected
 	}
-	c.ws.SetWriteDeadline(time.Now().Add(lingerTime))
+	c.ws.SetWriteDeadline(time.Now().Add(c.server.linger))
 	return c.ws.WriteJSON(message)
 }
 

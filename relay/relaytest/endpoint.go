@@ -22,6 +22,7 @@ type Stats struct {
 	Rendezvous int // times a sender and a listener were joined
 	Open       int // joined now
 	MaxOpen    int // most that were joined at once
+	Renewals   int // new tokens that listeners sent, good ones
 }
 
 // endpoint is a hybrid connection and what is connected to it. Server.mu guards

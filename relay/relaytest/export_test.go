@@ -9,7 +9,7 @@ import (
 // VerifySAS judges a token for one hybrid connection with one key. The text is
 // empty if it is good.
 func VerifySAS(token, host, path string, key Key) string {
-	_, no := HybridConnection{Path: path, Keys: []Key{key}}.verify(token, host, rightSend)
+	_, no := HybridConnection{Path: path, Keys: []Key{key}}.verify(token, host, rightSend, time.Now())
 	if no == nil {
 		return ""
 	}
@@ -33,5 +33,6 @@ func UnmaskFrame(r io.Reader) ([]byte, error) {
 // MaxFrame is the longest payload the relay passes on.
 const MaxFrame = maxFrame
 
-// LingerTime bounds how long the relay waits for an answer to its own Close.
-const LingerTime time.Duration = lingerTime
+// SetLinger bounds how long the relay waits for an answer to its own Close. It is
+// called before anybody dials.
+func (s *Server) SetLinger(d time.Duration) { s.linger = d }

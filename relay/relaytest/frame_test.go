@@ -12,11 +12,13 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 )
 
 // TestFrames passes payloads of each length that has a header of its own.
 func TestFrames(t *testing.T) {
+	t.Parallel()
 	for _, tls := range []bool{false, true} {
 		s := newServer(t, relaytest.Config{TLS: tls})
 		control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", nil)
@@ -39,6 +41,7 @@ func TestFrames(t *testing.T) {
 // TestLongFrames sends each message in one frame, which gorilla's client does
 // not do with long ones.
 func TestLongFrames(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", nil)
 	conn := rawUpgrade(t, s, "/$hc/hc-leeds")
@@ -52,7 +55,7 @@ func TestLongFrames(t *testing.T) {
 		if err != nil || kind != websocket.BinaryMessage || string(got) != payload {
 			t.Errorf("%d bytes: opcode %d, %d bytes, %v", size, kind, len(got), err)
 		}
-		if err := receive(t, sent); err != nil {
+		if err := suite.Receive(t, "an answer", sent); err != nil {
 			t.Error(err)
 		}
 	}
@@ -66,13 +69,14 @@ func passes(t *testing.T, from, to *websocket.Conn, kind int, payload []byte) {
 	if err != nil || gotKind != kind || !bytes.Equal(got, payload) {
 		t.Errorf("opcode %d, %d bytes, %v", gotKind, len(got), err)
 	}
-	if err := receive(t, sent); err != nil {
+	if err := suite.Receive(t, "an answer", sent); err != nil {
 		t.Error(err)
 	}
 }
 
 // TestFragments sees to it that the relay neither joins nor splits.
 func TestFragments(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", nil)
 	conn := rawUpgrade(t, s, "/$hc/hc-leeds")
@@ -132,6 +136,7 @@ func skipResponse(t *testing.T, conn net.Conn) {
 
 // TestBadFrames are closed with a code rather than passed on.
 func TestBadFrames(t *testing.T) {
+	t.Parallel()
 	huge := binary.BigEndian.AppendUint64([]byte{0x82, 0xff}, relaytest.MaxFrame+1)
 	for _, test := range []struct {
 		name  string

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/gorilla/websocket"
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 )
 
@@ -66,6 +67,7 @@ func sameJSON(t testing.TB, got []string, want string) {
 }
 
 func TestGatewayReplies(t *testing.T) {
+	t.Parallel()
 	const scheduled, progress, completed = "SCHEDULED", "IN PROGRESS", "COMPLETED"
 	one, test := create("id-1", "ACC1"), strings.Replace(create("id-1", "ACC1"), "create_item", "create_test_item", 1)
 	name := `"name":"SYNTHETIC^TESSA",`
@@ -154,6 +156,7 @@ func TestGatewayReplies(t *testing.T) {
 }
 
 func TestGatewayHealth(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	newGateway(t, relaytest.GatewayConfig{Relay: s})
 	texts, _ := ask(t, s, `{"action_type":"health","action_id":"h-1"}`)
@@ -176,6 +179,7 @@ func TestGatewayHealth(t *testing.T) {
 }
 
 func TestGatewayReleases(t *testing.T) {
+	t.Parallel()
 	one := create("id-1", "ACC1")
 	old := strings.Replace(update("ACC1", "IN PROGRESS"), "update_status", "update_item_status", 1)
 	for _, test := range []struct {
@@ -221,6 +225,7 @@ func TestGatewayReleases(t *testing.T) {
 }
 
 func TestGatewayFrameSize(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	g := newGateway(t, relaytest.GatewayConfig{Relay: s})
 	pad := func(size int) string {
@@ -243,6 +248,7 @@ func TestGatewayFrameSize(t *testing.T) {
 }
 
 func TestGatewayTakesBinary(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	newGateway(t, relaytest.GatewayConfig{Relay: s})
 	ws := mustDial(t, s, "hc-leeds", nil)
@@ -254,6 +260,7 @@ func TestGatewayTakesBinary(t *testing.T) {
 }
 
 func TestGatewaySnapshot(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	g := newGateway(t, relaytest.GatewayConfig{Name: "Leeds General", Path: "hc-leeds", Relay: s})
 	ask(t, s, create("id-1", "ACC1"))
@@ -261,7 +268,7 @@ func TestGatewaySnapshot(t *testing.T) {
 	ask(t, s, update("ACC1", "IN PROGRESS"))
 	ask(t, s, create("id-2", "ACC2"))
 	mustDial(t, s, "hc-leeds", nil).Close() // without a frame
-	eventually(t, "the last dial counted", func() bool { return g.Snapshot().Dials == 5 })
+	suite.Until(t, "the last dial counted", func() bool { return g.Snapshot().Dials == 5 })
 	got, err := json.Marshal(g.Snapshot())
 	if err != nil {
 		t.Fatal(err)
@@ -280,6 +287,7 @@ func TestGatewaySnapshot(t *testing.T) {
 }
 
 func TestGatewayDiscardsFrames(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	g := newGateway(t, relaytest.GatewayConfig{Relay: s, DiscardFrames: true})
 	ask(t, s, `{"action_type":"echo"}`)
@@ -289,6 +297,7 @@ func TestGatewayDiscardsFrames(t *testing.T) {
 }
 
 func TestNewGatewayErrors(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{HybridConnections: []relaytest.HybridConnection{
 		{Path: "hc-leeds", Keys: []relaytest.Key{listenKey}},
 	}})

@@ -6,12 +6,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/gorilla/websocket"
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 )
 
 // What was applied is told in order, with the action that did it, and with what
 // certainly did not hear of it. What was only asked for is not told.
 func TestWrites(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	g := newGateway(t, relaytest.GatewayConfig{Relay: s})
 	ask(t, s, create("id-1", "ACC1"))
@@ -42,14 +44,15 @@ func TestWrites(t *testing.T) {
 
 // Going offline between a frame and its reply loses the ack.
 func TestWritesOffline(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	g := newGateway(t, relaytest.GatewayConfig{Relay: s})
-	g.Script(relaytest.Reply{Honest: true, After: patience})
+	g.Script(relaytest.Reply{Honest: true, Until: make(chan struct{})})
 	ws := mustDial(t, s, "hc-leeds", nil)
 	if err := ws.WriteMessage(websocket.TextMessage, []byte(create("id-1", "ACC1"))); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is applied", func() bool { return len(g.Writes()) == 1 })
+	suite.Until(t, "it is applied", func() bool { return len(g.Writes()) == 1 })
 	g.SetMode(relaytest.ModeOffline)
 	if writes := g.Writes(); !writes[0].AckLost {
 		t.Errorf("%+v", writes)

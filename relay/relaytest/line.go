@@ -62,29 +62,33 @@ func (l *line) end() {
 // listen keeps a control channel open. It sends the first attempt's result.
 func (l *line) listen(ctx context.Context, first chan<- error) {
 	for {
+		issued := l.clock().now()
 		ws, err := l.dial(ctx, l.listenURL(), l.authorization())
 		select {
 		case first <- err:
 		default:
 		}
 		if err == nil {
-			l.control(ctx, ws)
+			l.control(ctx, ws, issued)
 		}
-		if !pause(ctx, l.g.config.ReconnectDelay) {
+		if !l.clock().pause(ctx, l.clock().now().Add(l.g.config.ReconnectDelay)) {
 			return
 		}
 	}
 }
 
+// clock is the relay's.
+func (l *line) clock() *clock { return &l.g.config.Relay.clock }
+
 // control reads the channel until it ends, and renews its token meanwhile.
-func (l *line) control(ctx context.Context, ws *websocket.Conn) {
+func (l *line) control(ctx context.Context, ws *websocket.Conn, issued time.Time) {
 	defer l.conns.end(ws.NetConn())
 	ctx, cancel := context.WithCancel(ctx)
 	var renewing sync.WaitGroup
 	defer renewing.Wait()
 	defer cancel()
 	if l.g.config.Key != (Key{}) {
-		renewing.Go(func() { l.renew(ctx, ws) })
+		renewing.Go(func() { l.renew(ctx, ws, issued) })
 	}
 	for {
 		_, text, err := ws.ReadMessage()
@@ -104,8 +108,9 @@ func (l *line) control(ctx context.Context, ws *websocket.Conn) {
 }
 
 // renew is the only writer of data frames on the control channel.
-func (l *line) renew(ctx context.Context, ws *websocket.Conn) {
-	for pause(ctx, l.g.config.TokenLife*11/12) {
+func (l *line) renew(ctx context.Context, ws *websocket.Conn, issued time.Time) {
+	for l.clock().pause(ctx, issued.Add(l.g.config.TokenLife*11/12)) {
+		issued = l.clock().now()
 		var message struct {
 			RenewToken struct {
 				Token string `json:"token"`
@@ -145,8 +150,10 @@ func (l *line) answer(ctx context.Context, a accept) {
 		return // rejected, which the relay answers 410, or the sender is gone
 	}
 	defer l.conns.end(ws.NetConn())
+	defer l.clock().forget(ws.NetConn())
+	idle := l.idle()
 	l.g.opened()
-	code := l.converse(ctx, ws)
+	code := l.converse(ctx, ws, idle)
 	l.g.closing()
 	if code != 0 {
 		l.close(ws, code)
@@ -172,12 +179,11 @@ func (g *Gateway) reception() (delay time.Duration, ignore bool, reject *refusal
 const maxRequest = 1 << 20
 
 // converse answers frames until the rendezvous is to end, and returns the code
-// to close it with; 0: cut it.
-func (l *line) converse(ctx context.Context, ws *websocket.Conn) int {
+// to close it with; 0: cut it. It is idle if the first does not come by then.
+func (l *line) converse(ctx context.Context, ws *websocket.Conn, idle time.Time) int {
 	ws.SetReadLimit(maxRequest)
-	idle := time.Now().Add(l.g.config.IdleTimeout)
 	for {
-		ws.SetReadDeadline(idle)
+		l.clock().deadline(ws.NetConn(), idle)
 		_, request, err := ws.ReadMessage()
 		switch {
 		case errors.Is(err, websocket.ErrReadLimit):
@@ -188,7 +194,12 @@ func (l *line) converse(ctx context.Context, ws *websocket.Conn) int {
 			return 0 // the sender's Close has been answered by the read
 		}
 		reply := l.g.receive(request)
-		ended := !pause(ctx, l.g.config.RTT+reply.After) || !reply.due(ctx) || l.send(ws, reply) != nil
+		ended := !pause(ctx, l.g.config.RTT+reply.After) || !reply.due(ctx)
+		idle = time.Time{} // unanswered: until the sender goes
+		if reply.Text != "" {
+			idle = l.idle()
+		}
+		ended = ended || l.send(ws, reply) != nil
 		if ended || reply.Text == "" {
 			l.g.loseAck(reply.write)
 		} else {
@@ -201,12 +212,11 @@ func (l *line) converse(ctx context.Context, ws *websocket.Conn) int {
 			pause(ctx, l.g.config.CloseDelay)
 			return reply.Close
 		}
-		idle = time.Time{} // unanswered: until the sender goes
-		if reply.Text != "" {
-			idle = time.Now().Add(l.g.config.IdleTimeout)
-		}
 	}
 }
+
+// idle is when a rendezvous is, if nothing happens on it from now on.
+func (l *line) idle() time.Time { return l.clock().now().Add(l.g.config.IdleTimeout) }
 
 // due waits until the reply may be given, and reports whether ctx outlived that.
 func (r Reply) due(ctx context.Context) bool {
@@ -256,6 +266,7 @@ func (l *line) close(ws *websocket.Conn, code int) {
 	until := time.Now().Add(l.g.config.CloseStall)
 	ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), until)
 	conn := ws.NetConn()
+	l.clock().forget(conn)
 	conn.SetReadDeadline(until)
 	io.Copy(io.Discard, conn)
 }
@@ -289,7 +300,7 @@ func (l *line) authorization() http.Header {
 	if key := l.g.config.Key; key != (Key{}) {
 		resource := "http://" + l.g.config.Relay.Addr() + "/" + l.g.config.Path
 		// A token counts whole seconds: rounded up, a short one outlives its renewal.
-		expires := time.Now().Add(l.g.config.TokenLife + time.Second)
+		expires := l.clock().now().Add(l.g.config.TokenLife + time.Second)
 		header.Set("ServiceBusAuthorization", SAS(resource, key, expires))
 	}
 	return header

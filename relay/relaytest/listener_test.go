@@ -10,10 +10,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/gorilla/websocket"
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 )
 
 func TestAcceptMessage(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{HybridConnections: []relaytest.HybridConnection{
 		{Path: "clinic"}, {Path: "clinic/leeds"},
 	}})
@@ -23,7 +25,7 @@ func TestAcceptMessage(t *testing.T) {
 	sender := dialAsync(s, "CLINIC/leeds/room%201/x?b=2&sb-hc-action=connect&sb-hc-id=mine&a=%3D&SB-HC-token=t", senderHeader)
 	message := readAccept(t, control)
 	mustDial(t, s, message.Address, nil)
-	d := receive(t, sender)
+	d := suite.Receive(t, "an answer", sender)
 	if d.err != nil {
 		t.Fatal(d.status)
 	}
@@ -51,6 +53,7 @@ func TestAcceptMessage(t *testing.T) {
 }
 
 func TestLongestPrefix(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{HybridConnections: []relaytest.HybridConnection{
 		{Path: "clinic"}, {Path: "/clinic/leeds/"},
 	}})
@@ -72,6 +75,7 @@ func TestLongestPrefix(t *testing.T) {
 }
 
 func TestSubprotocols(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", nil)
 	for _, test := range []struct{ name, sender, listener, wantSender, wantListener string }{
@@ -99,6 +103,7 @@ func TestSubprotocols(t *testing.T) {
 }
 
 func TestSeveralListeners(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	took := make(chan int, 64)
 	const listeners = 3
@@ -123,7 +128,7 @@ func TestSeveralListeners(t *testing.T) {
 	seen := map[int]bool{}
 	for range 200 { // one of three is never picked in 200 with a chance below 1e-34
 		mustDial(t, s, "hc-leeds", nil).Close()
-		seen[receive(t, took)] = true
+		seen[suite.Receive(t, "an answer", took)] = true
 		if len(seen) == listeners {
 			return
 		}
@@ -132,16 +137,18 @@ func TestSeveralListeners(t *testing.T) {
 }
 
 func TestDeadListenerIsPassedOver(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", nil)
 	control.Close()
-	eventually(t, "the listener is gone", func() bool { return s.Stats("hc-leeds").Listeners == 0 })
+	suite.Until(t, "the listener is gone", func() bool { return s.Stats("hc-leeds").Listeners == 0 })
 	if _, status, _ := dial(s, "hc-leeds", nil); !strings.HasPrefix(status, "404 There are no listeners") {
 		t.Errorf("got %q", status)
 	}
 }
 
 func TestControlChannelEnds(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	t.Run("dropped", func(t *testing.T) {
 		control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", nil)
@@ -183,27 +190,24 @@ func TestExpiry(t *testing.T) {
 	t.Parallel()
 	keys := []relaytest.Key{sendKey, listenKey}
 	config := relaytest.Config{HybridConnections: []relaytest.HybridConnection{{Path: "hc-leeds", Keys: keys}}}
-	// Tokens count whole seconds: this is from one to two seconds from now.
-	soon := func(s *relaytest.Server, key relaytest.Key) (string, <-chan time.Time) {
-		at := time.Now().Truncate(time.Second).Add(2 * time.Second)
-		return relaytest.SAS("http://"+s.Addr()+"/hc-leeds", key, at), time.After(time.Until(at) + 50*time.Millisecond)
-	}
 	t.Run("control channel", func(t *testing.T) {
 		t.Parallel()
 		s := newServer(t, config)
-		token, _ := soon(s, listenKey)
-		control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", header(token))
+		control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", header(sas(s, listenKey)))
+		s.Advance(50 * time.Minute)
+		join(t, s, control, "hc-leeds", header(sas(s, sendKey)), nil)
+		s.Advance(20 * time.Minute)
 		if code := closeCode(t, control); code != 1008 {
 			t.Errorf("close code %d", code)
 		}
-		eventually(t, "no listener", func() bool { return s.Stats("hc-leeds").Listeners == 0 })
+		suite.Until(t, "no listener", func() bool { return s.Stats("hc-leeds").Listeners == 0 })
 	})
 	t.Run("sender", func(t *testing.T) {
 		t.Parallel()
 		s := newServer(t, config)
-		control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", header(sas(s, listenKey)))
-		token, _ := soon(s, sendKey)
-		sender, listener := join(t, s, control, "hc-leeds", header(token), nil)
+		control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", header(lasting(s, listenKey, 3*time.Hour)))
+		sender, listener := join(t, s, control, "hc-leeds", header(sas(s, sendKey)), nil)
+		s.Advance(2 * time.Hour)
 		if code := closeCode(t, sender); code != 1008 {
 			t.Errorf("sender's close code %d", code)
 		}
@@ -214,27 +218,25 @@ func TestExpiry(t *testing.T) {
 	t.Run("grace", func(t *testing.T) {
 		t.Parallel()
 		late := config
-		late.TokenGrace = time.Hour
+		late.TokenGrace = 2 * time.Hour
 		s := newServer(t, late)
-		token, _ := soon(s, listenKey)
-		control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", header(token))
-		token, passed := soon(s, sendKey)
-		sender, listener := join(t, s, control, "hc-leeds", header(token), nil)
-		<-passed
+		control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", header(sas(s, listenKey)))
+		sender, listener := join(t, s, control, "hc-leeds", header(sas(s, sendKey)), nil)
+		s.Advance(2 * time.Hour)
 		sender.WriteMessage(websocket.TextMessage, []byte("late"))
 		if _, text, err := listener.ReadMessage(); err != nil || string(text) != "late" {
 			t.Errorf("%q, %v", text, err)
 		}
-		join(t, s, control, "hc-leeds", header(sas(s, sendKey)), nil)
+		join(t, s, control, "hc-leeds", header(lasting(s, sendKey, 3*time.Hour)), nil)
 	})
 	t.Run("renewed", func(t *testing.T) {
 		t.Parallel()
 		s := newServer(t, config)
-		token, passed := soon(s, listenKey)
-		control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", header(token))
-		control.WriteJSON(renewToken("Bearer " + sas(s, listenKey)))
-		<-passed
-		join(t, s, control, "hc-leeds", header(sas(s, sendKey)), nil)
+		control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", header(sas(s, listenKey)))
+		control.WriteJSON(renewToken("Bearer " + lasting(s, listenKey, 3*time.Hour)))
+		suite.Until(t, "the new token is there", func() bool { return s.Stats("hc-leeds").Renewals == 1 })
+		s.Advance(2 * time.Hour)
+		join(t, s, control, "hc-leeds", header(lasting(s, sendKey, 3*time.Hour)), nil)
 	})
 	t.Run("renewed with a bad token", func(t *testing.T) {
 		t.Parallel()
@@ -261,13 +263,14 @@ func TestExpiry(t *testing.T) {
 }
 
 func TestControlPing(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", nil)
 	pong := make(chan string, 1)
 	control.SetPongHandler(func(text string) error { pong <- text; return nil })
 	go control.ReadMessage()
 	control.WriteControl(websocket.PingMessage, []byte("are you there"), time.Now().Add(patience))
-	if got := receive(t, pong); got != "are you there" {
+	if got := suite.Receive(t, "an answer", pong); got != "are you there" {
 		t.Errorf("pong %q", got)
 	}
 }

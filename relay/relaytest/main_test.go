@@ -18,7 +18,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(suite.Tests(m)) }
 
 // patience bounds every wait of these tests; none of them is expected to use it.
-const patience = 20 * time.Second
+const patience = 4 * time.Minute
 
 var (
 	sendKey   = relaytest.Key{Name: "send", Key: "c2VuZA==", Send: true}
@@ -98,8 +98,11 @@ func header(token string) http.Header {
 }
 
 // sas is a good token for hc-leeds for the next hour.
-func sas(s *relaytest.Server, key relaytest.Key) string {
-	return relaytest.SAS("http://"+s.Addr()+"/hc-leeds", key, time.Now().Add(time.Hour))
+func sas(s *relaytest.Server, key relaytest.Key) string { return lasting(s, key, time.Hour) }
+
+// lasting is a token for hc-leeds that is good for so long.
+func lasting(s *relaytest.Server, key relaytest.Key, life time.Duration) string {
+	return relaytest.SAS("http://"+s.Addr()+"/hc-leeds", key, time.Now().Add(life))
 }
 
 // accept is the control channel's message, decoded by the test's own eyes.
@@ -144,23 +147,12 @@ func dialAsync(s *relaytest.Server, rest string, header http.Header) <-chan dial
 	return result
 }
 
-func receive[T any](t testing.TB, from <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-from:
-		return v
-	case <-time.After(patience):
-		t.Fatal("nothing came")
-		panic("unreachable")
-	}
-}
-
 // join makes one rendezvous by hand.
 func join(t testing.TB, s *relaytest.Server, control *websocket.Conn, rest string, senderHeader, listenerHeader http.Header) (sender, listener *websocket.Conn) {
 	t.Helper()
 	result := dialAsync(s, rest, senderHeader)
 	listener = mustDial(t, s, readAccept(t, control).Address, listenerHeader)
-	d := receive(t, result)
+	d := suite.Receive(t, "an answer", result)
 	if d.err != nil {
 		t.Fatalf("sender: %v: %s", d.err, d.status)
 	}
@@ -189,18 +181,6 @@ func readAll(t testing.TB, ws *websocket.Conn) (texts []string, code int) {
 			t.Fatal("the connection did not end")
 		default:
 			return texts, websocket.CloseAbnormalClosure
-		}
-	}
-}
-
-// eventually waits for a condition that nothing announces.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	ticker := time.NewTicker(2 * time.Millisecond)
-	defer ticker.Stop()
-	for deadline := time.Now().Add(patience); !condition(); <-ticker.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
 		}
 	}
 }

@@ -8,12 +8,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/gorilla/websocket"
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 )
 
 const echo = `{"action_type":"echo"}`
 
 func TestParseMode(t *testing.T) {
+	t.Parallel()
 	for name, want := range map[string]relaytest.Mode{
 		"": "one-shot", "one-shot": "one-shot", "persistent": "persistent", "offline": "offline",
 		"silent": "silent", "reject": "reject", "hangup": "hangup",
@@ -42,6 +44,7 @@ func talk(t testing.TB, ws *websocket.Conn, request string) string {
 }
 
 func TestModePersistent(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	g := newGateway(t, relaytest.GatewayConfig{Relay: s, Mode: relaytest.ModePersistent})
 	ws := mustDial(t, s, "hc-leeds", nil)
@@ -59,12 +62,13 @@ func TestModePersistent(t *testing.T) {
 }
 
 func TestModePersistentBlocksOthers(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	newGateway(t, relaytest.GatewayConfig{Relay: s, Mode: relaytest.ModePersistent})
 	first := mustDial(t, s, "hc-leeds", nil)
 	talk(t, first, echo)
 	second := dialAsync(s, "hc-leeds", nil)
-	eventually(t, "the second dial arrived", func() bool { return s.Stats("hc-leeds").Dials == 2 })
+	suite.Until(t, "the second dial arrived", func() bool { return s.Stats("hc-leeds").Dials == 2 })
 	talk(t, first, echo)
 	select {
 	case <-second:
@@ -72,7 +76,7 @@ func TestModePersistentBlocksOthers(t *testing.T) {
 	default:
 	}
 	first.Close()
-	d := receive(t, second)
+	d := suite.Receive(t, "an answer", second)
 	if d.err != nil {
 		t.Fatal(d.status)
 	}
@@ -81,12 +85,14 @@ func TestModePersistentBlocksOthers(t *testing.T) {
 }
 
 func TestModeSilent(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
-	g := newGateway(t, relaytest.GatewayConfig{Relay: s, Mode: relaytest.ModeSilent, IdleTimeout: 250 * time.Millisecond})
+	g := newGateway(t, relaytest.GatewayConfig{Relay: s, Mode: relaytest.ModeSilent, IdleTimeout: time.Hour})
 	ws := mustDial(t, s, "hc-leeds", nil)
 	ws.WriteMessage(websocket.TextMessage, []byte(create("id-1", "ACC1")))
-	eventually(t, "the frame arrived", func() bool { return g.Snapshot().Exchanges == 1 })
-	ws.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+	suite.Until(t, "the frame arrived", func() bool { return g.Snapshot().Exchanges == 1 })
+	s.Advance(2 * time.Hour)
+	ws.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 	if _, text, err := ws.ReadMessage(); err == nil || !strings.Contains(err.Error(), "timeout") {
 		t.Errorf("%q, %v", text, err)
 	}
@@ -94,12 +100,16 @@ func TestModeSilent(t *testing.T) {
 	if items := g.Snapshot().Items; len(items) != 0 {
 		t.Errorf("stored %+v", items)
 	}
-	if code := closeCode(t, mustDial(t, s, "hc-leeds", nil)); code != 1000 {
+	ws = mustDial(t, s, "hc-leeds", nil)
+	suite.Until(t, "the gateway took it", func() bool { return g.Snapshot().Dials == 2 })
+	s.Advance(2 * time.Hour)
+	if code := closeCode(t, ws); code != 1000 {
 		t.Errorf("without a frame: close code %d", code)
 	}
 }
 
 func TestModeReject(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	g := newGateway(t, relaytest.GatewayConfig{Relay: s, Mode: relaytest.ModeReject})
 	for range 2 {
@@ -114,6 +124,7 @@ func TestModeReject(t *testing.T) {
 }
 
 func TestModeHangUp(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	g := newGateway(t, relaytest.GatewayConfig{Relay: s, Mode: relaytest.ModeHangUp})
 	texts, code := ask(t, s, create("id-1", "ACC1"))
@@ -126,6 +137,7 @@ func TestModeHangUp(t *testing.T) {
 }
 
 func TestModeOffline(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	g := newGateway(t, relaytest.GatewayConfig{Relay: s, Mode: relaytest.ModeOffline})
 	noListener := func(when string) {
@@ -139,7 +151,7 @@ func TestModeOffline(t *testing.T) {
 	ask(t, s, create("id-1", "ACC1"))
 	open := mustDial(t, s, "hc-leeds", nil)
 	g.SetMode(relaytest.ModeOffline)
-	eventually(t, "no listener", func() bool { return s.Stats("hc-leeds").Listeners == 0 })
+	suite.Until(t, "no listener", func() bool { return s.Stats("hc-leeds").Listeners == 0 })
 	noListener("switched off")
 	if code := closeCode(t, open); code != 1006 {
 		t.Errorf("the open rendezvous: close code %d", code)
@@ -154,16 +166,18 @@ func TestModeOffline(t *testing.T) {
 
 // TestBackWithoutRelay: coming back does not wait for what does not exist.
 func TestBackWithoutRelay(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	g := newGateway(t, relaytest.GatewayConfig{Relay: s, ReconnectDelay: time.Millisecond})
 	g.SetMode(relaytest.ModeOffline)
 	s.Delete("hc-leeds")
 	g.SetMode(relaytest.ModeOneShot)
 	s.Create(relaytest.HybridConnection{Path: "hc-leeds"})
-	eventually(t, "the gateway is back", func() bool { return s.Stats("hc-leeds").Listeners == 1 })
+	suite.Until(t, "the gateway is back", func() bool { return s.Stats("hc-leeds").Listeners == 1 })
 }
 
 func TestScript(t *testing.T) {
+	t.Parallel()
 	one := create("id-1", "ACC1")
 	const created = `{"status":"created","action_id":"id-1"}`
 	for _, test := range []struct {
@@ -214,6 +228,7 @@ func TestScript(t *testing.T) {
 }
 
 func TestScriptOrder(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	g := newGateway(t, relaytest.GatewayConfig{Relay: s})
 	g.Script(relaytest.Reply{Text: "one", KeepOpen: true}, relaytest.Reply{Text: "two", KeepOpen: true, Binary: true})
@@ -238,6 +253,7 @@ func TestScriptOrder(t *testing.T) {
 
 // TestScriptInModes: a reply that says nothing of the end takes the mode's.
 func TestScriptInModes(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	g := newGateway(t, relaytest.GatewayConfig{Relay: s, Mode: relaytest.ModePersistent})
 	g.Script(relaytest.Reply{Text: "one"}, relaytest.Reply{Text: "two", Close: 1001})
@@ -256,6 +272,7 @@ func TestScriptInModes(t *testing.T) {
 }
 
 func TestBinaryReply(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	g := newGateway(t, relaytest.GatewayConfig{Relay: s})
 	g.Script(relaytest.Reply{Honest: true, Binary: true})

@@ -64,6 +64,7 @@ func (l *leg) hasClosed() bool {
 // says nothing of the other end. A side that goes without a Close takes the
 // other with it: that one sees 1006.
 type rendezvous struct {
+	server           *Server
 	sender, listener *leg
 	leave            func() // no longer counted as open; does so once
 
@@ -135,14 +136,15 @@ func closeCode(err error) int {
 	return 0
 }
 
-// close sends a Close frame to both sides and gives them lingerTime to answer.
+// close sends a Close frame to both sides and lingers for their answers.
 // It reports false if that has been done.
 func (r *rendezvous) close(code int) bool {
 	if !r.closing.CompareAndSwap(false, true) {
 		return false
 	}
 	r.leave()
-	until := time.Now().Add(lingerTime)
+	until := time.Now().Add(r.server.linger)
+	r.server.clock.forget(r.sender.conn)
 	for _, l := range []*leg{r.sender, r.listener} {
 		l.conn.SetDeadline(until) // also frees a write that the side does not read
 		if l.write(closeFrame(code)) != nil {

@@ -12,11 +12,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/gorilla/websocket"
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 )
 
 // TestCloseCodes closes from each end and by the relay.
 func TestCloseCodes(t *testing.T) {
+	t.Parallel()
 	closeWith := func(ws *websocket.Conn, code int) {
 		ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, "done"), time.Now().Add(patience))
 	}
@@ -44,7 +46,7 @@ func TestCloseCodes(t *testing.T) {
 			test.end(s, sender, listener)
 			codes := make(chan int, 1)
 			go func() { codes <- closeCode(t, listener) }()
-			got := []int{closeCode(t, sender), receive(t, codes)}
+			got := []int{closeCode(t, sender), suite.Receive(t, "an answer", codes)}
 			if diff := cmp.Diff([]int{test.wantSender, test.wantListener}, got); diff != "" {
 				t.Error(diff)
 			}
@@ -54,13 +56,14 @@ func TestCloseCodes(t *testing.T) {
 					t.Errorf("the relay left the %s's connection open: %v", name, err)
 				}
 			}
-			eventually(t, "nothing is open", func() bool { return s.Stats("hc-leeds").Open == 0 })
+			suite.Until(t, "nothing is open", func() bool { return s.Stats("hc-leeds").Open == 0 })
 		})
 	}
 }
 
 // TestNothingAfterClose: no pong, and nothing else, follows a Close frame.
 func TestNothingAfterClose(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", nil)
 	conn := rawUpgrade(t, s, "/$hc/hc-leeds")
@@ -83,6 +86,7 @@ func TestNothingAfterClose(t *testing.T) {
 
 // TestReplyBeforeTheEnd: what was sent before the end still arrives.
 func TestReplyBeforeTheEnd(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", nil)
 	sender, listener := join(t, s, control, "hc-leeds", nil, nil)
@@ -97,7 +101,9 @@ func TestReplyBeforeTheEnd(t *testing.T) {
 // TestPeerIgnoresClose: the relay's own Close does not wait for ever.
 func TestPeerIgnoresClose(t *testing.T) {
 	t.Parallel()
+	const linger = 100 * time.Millisecond
 	s := newServer(t, relaytest.Config{})
+	s.SetLinger(linger)
 	control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", nil)
 	sender, listener := join(t, s, control, "hc-leeds", nil, nil)
 	sender.SetCloseHandler(func(int, string) error { return nil })
@@ -112,13 +118,14 @@ func TestPeerIgnoresClose(t *testing.T) {
 	if _, err := sender.NetConn().Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("connection: %v", err)
 	}
-	if waited := time.Since(began); waited < relaytest.LingerTime {
+	if waited := time.Since(began); waited < linger {
 		t.Errorf("cut after %v", waited)
 	}
 }
 
 // TestPing: the relay answers, so that a pong says nothing of the other end.
 func TestPing(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", nil)
 	sender, _ := join(t, s, control, "hc-leeds", nil, nil) // the listener does not read
@@ -126,20 +133,21 @@ func TestPing(t *testing.T) {
 	sender.SetPongHandler(func(text string) error { pong <- text; return nil })
 	go sender.ReadMessage()
 	sender.WriteControl(websocket.PingMessage, []byte("there"), time.Now().Add(patience))
-	if got := receive(t, pong); got != "there" {
+	if got := suite.Receive(t, "an answer", pong); got != "there" {
 		t.Errorf("pong %q", got)
 	}
 }
 
 func TestStats(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", nil)
 	one, _ := join(t, s, control, "hc-leeds", nil, nil)
 	join(t, s, control, "hc-leeds", nil, nil)
 	one.Close()
-	eventually(t, "one is left", func() bool { return s.Stats("hc-leeds").Open == 1 })
+	suite.Until(t, "one is left", func() bool { return s.Stats("hc-leeds").Open == 1 })
 	control.Close()
-	eventually(t, "the listener is gone", func() bool { return s.Stats("hc-leeds").Listeners == 0 })
+	suite.Until(t, "the listener is gone", func() bool { return s.Stats("hc-leeds").Listeners == 0 })
 	dial(s, "hc-leeds", nil)
 	want := relaytest.Stats{Dials: 3, Rendezvous: 2, Open: 1, MaxOpen: 2}
 	if diff := cmp.Diff(want, s.Stats("HC-leeds")); diff != "" {
@@ -148,6 +156,7 @@ func TestStats(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{TLS: true})
 	newGateway(t, relaytest.GatewayConfig{Relay: s})
 	block, rest := pem.Decode(s.CertificatePEM())

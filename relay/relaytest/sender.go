@@ -106,10 +106,11 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request, p *pending, a answ
 		return
 	}
 	defer s.conns.end(conn)
+	defer s.clock.forget(conn)
 	sender := &leg{conn: conn, br: br, key: r.Header.Get("Sec-WebSocket-Key"), offered: p.offered}
 	sender.protocol, a.listener.protocol = selectProtocols(p.offered, a.listener.offered)
 	if !p.expires.IsZero() {
-		conn.SetReadDeadline(s.deadline(p.expires))
+		s.clock.deadline(conn, s.deadline(p.expires))
 	}
 	// Locked until both 101s are out: no other frame may come before them.
 	sender.mu.Lock()
@@ -127,7 +128,7 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request, p *pending, a answ
 
 // open counts a rendezvous until it leaves.
 func (s *Server) open(ep *endpoint, sender, listener *leg) *rendezvous {
-	r := &rendezvous{sender: sender, listener: listener}
+	r := &rendezvous{server: s, sender: sender, listener: listener}
 	r.leave = sync.OnceFunc(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -7,11 +7,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/gorilla/websocket"
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 )
 
 // TestSerialOrder queues senders behind a silent one and serves them in turn.
 func TestSerialOrder(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	g := newGateway(t, relaytest.GatewayConfig{Relay: s})
 	blocker := mustDial(t, s, "hc-leeds", nil) // sends nothing
@@ -19,7 +21,7 @@ func TestSerialOrder(t *testing.T) {
 	done := make(chan error, len(requests))
 	for i, request := range requests {
 		waiting := dialAsync(s, "hc-leeds", nil)
-		eventually(t, "the dial arrived", func() bool { return s.Stats("hc-leeds").Dials == i+2 })
+		suite.Until(t, "the dial arrived", func() bool { return s.Stats("hc-leeds").Dials == i+2 })
 		go func() {
 			d := <-waiting
 			if d.err == nil {
@@ -36,7 +38,7 @@ func TestSerialOrder(t *testing.T) {
 	}
 	blocker.Close()
 	for range requests {
-		if err := receive(t, done); err != nil {
+		if err := suite.Receive(t, "an answer", done); err != nil {
 			t.Error(err)
 		}
 	}
@@ -53,6 +55,7 @@ func TestSerialOrder(t *testing.T) {
 }
 
 func TestSlots(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	g := newGateway(t, relaytest.GatewayConfig{Relay: s, Slots: 2})
 	// One after the other never counts as two, however quick the redial.
@@ -66,19 +69,28 @@ func TestSlots(t *testing.T) {
 		t.Errorf("relay: max open %d", got)
 	}
 	mustDial(t, s, "hc-leeds", nil)
-	eventually(t, "the gateway counts the first", func() bool { return g.Snapshot().Dials == 51 })
+	suite.Until(t, "the gateway counts the first", func() bool { return g.Snapshot().Dials == 51 })
 	talk(t, mustDial(t, s, "hc-leeds", nil), echo)
-	eventually(t, "two at once are counted", func() bool { return g.Snapshot().MaxOpen == 2 })
+	suite.Until(t, "two at once are counted", func() bool { return g.Snapshot().MaxOpen == 2 })
 }
 
 func TestIdleTimeout(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
-	newGateway(t, relaytest.GatewayConfig{Relay: s, Mode: relaytest.ModePersistent, IdleTimeout: 300 * time.Millisecond})
-	if code := closeCode(t, mustDial(t, s, "hc-leeds", nil)); code != 1000 {
+	g := newGateway(t, relaytest.GatewayConfig{Relay: s, Mode: relaytest.ModePersistent, IdleTimeout: time.Hour})
+	ws := mustDial(t, s, "hc-leeds", nil)
+	suite.Until(t, "the gateway took it", func() bool { return g.Snapshot().Dials == 1 })
+	s.Advance(2 * time.Hour)
+	if code := closeCode(t, ws); code != 1000 {
 		t.Errorf("without a frame: close code %d", code)
 	}
-	ws := mustDial(t, s, "hc-leeds", nil)
+	ws = mustDial(t, s, "hc-leeds", nil)
 	talk(t, ws, echo)
+	s.Advance(50 * time.Minute)
+	talk(t, ws, echo)
+	s.Advance(50 * time.Minute)
+	talk(t, ws, echo)
+	s.Advance(2 * time.Hour)
 	if code := closeCode(t, ws); code != 1000 {
 		t.Errorf("after a frame: close code %d", code)
 	}
@@ -87,6 +99,7 @@ func TestIdleTimeout(t *testing.T) {
 // TestCloseStall: nobody is served until the Close is answered, or has not been
 // for a while.
 func TestCloseStall(t *testing.T) {
+	t.Parallel()
 	t.Run("answered", func(t *testing.T) {
 		s := newServer(t, relaytest.Config{})
 		newGateway(t, relaytest.GatewayConfig{Relay: s, CloseStall: time.Hour})
@@ -109,6 +122,7 @@ func TestCloseStall(t *testing.T) {
 
 // TestCloseDelay: what is sent between the ack and the Close is lost.
 func TestCloseDelay(t *testing.T) {
+	t.Parallel()
 	const delay = 50 * time.Millisecond
 	s := newServer(t, relaytest.Config{})
 	g := newGateway(t, relaytest.GatewayConfig{Relay: s, CloseDelay: delay})
@@ -131,17 +145,19 @@ func TestCloseDelay(t *testing.T) {
 
 // TestSenderDropsAfterFrame: the item is created all the same.
 func TestSenderDropsAfterFrame(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	g := newGateway(t, relaytest.GatewayConfig{Relay: s, RTT: 20 * time.Millisecond})
 	ws := mustDial(t, s, "hc-leeds", nil)
 	ws.WriteMessage(websocket.TextMessage, []byte(create("id-1", "ACC1")))
 	ws.Close()
-	eventually(t, "the item is stored", func() bool { return len(g.Snapshot().Items) == 1 })
+	suite.Until(t, "the item is stored", func() bool { return len(g.Snapshot().Items) == 1 })
 	texts, _ := ask(t, s, create("id-1", "ACC1"))
 	sameJSON(t, texts, `{"status":"exists","action_id":"id-1"}`)
 }
 
 func TestRTT(t *testing.T) {
+	t.Parallel()
 	const rtt = 30 * time.Millisecond
 	s := newServer(t, relaytest.Config{})
 	newGateway(t, relaytest.GatewayConfig{Relay: s, RTT: rtt})
@@ -153,25 +169,29 @@ func TestRTT(t *testing.T) {
 }
 
 func TestReconnects(t *testing.T) {
-	const delay = 300 * time.Millisecond
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
-	newGateway(t, relaytest.GatewayConfig{Relay: s, ReconnectDelay: delay})
+	newGateway(t, relaytest.GatewayConfig{Relay: s, ReconnectDelay: time.Hour})
 	for range 2 {
-		began := time.Now()
 		s.DropListeners("hc-leeds")
 		if _, status, _ := dial(s, "hc-leeds", nil); !strings.HasPrefix(status, "404 There are no listeners") {
 			t.Errorf("dropped: %q", status)
 		}
-		eventually(t, "the gateway is back", func() bool { return s.Stats("hc-leeds").Listeners == 1 })
-		if took := time.Since(began); took < delay {
-			t.Errorf("back after %v", took)
+		<-time.After(50 * time.Millisecond)
+		if s.Stats("hc-leeds").Listeners != 0 {
+			t.Error("back before its delay was over")
 		}
+		suite.Until(t, "the gateway is back", func() bool {
+			s.Advance(time.Hour) // it may not have noticed before
+			return s.Stats("hc-leeds").Listeners == 1
+		})
 		ask(t, s, echo)
 	}
 }
 
 // TestDropListenersKeepsRendezvous: an exchange survives the control channel.
 func TestDropListenersKeepsRendezvous(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	newGateway(t, relaytest.GatewayConfig{Relay: s})
 	ws := mustDial(t, s, "hc-leeds", nil)
@@ -186,11 +206,13 @@ func TestGatewayRenewsToken(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, relaytest.Config{
 		HybridConnections: []relaytest.HybridConnection{{Path: "hc-leeds", Keys: []relaytest.Key{sendKey, listenKey}}},
-		TokenGrace:        time.Second / 2, // a busy machine renews late
 	})
-	newGateway(t, relaytest.GatewayConfig{Relay: s, Key: listenKey, TokenLife: 2 * time.Second, ReconnectDelay: time.Hour})
-	<-time.After(3700 * time.Millisecond) // the first token is good for three and a half at most
-	ws := mustDial(t, s, "hc-leeds", header(sas(s, sendKey)))
+	newGateway(t, relaytest.GatewayConfig{Relay: s, Key: listenKey, TokenLife: time.Hour, ReconnectDelay: 100 * time.Hour})
+	for n := range 4 {
+		s.Advance(58 * time.Minute)
+		suite.Until(t, "a new token", func() bool { return s.Stats("hc-leeds").Renewals == n+1 })
+	}
+	ws := mustDial(t, s, "hc-leeds", header(lasting(s, sendKey, 5*time.Hour)))
 	talk(t, ws, echo)
 }
 
@@ -206,6 +228,7 @@ func dialStatus(s *relaytest.Server) string {
 const joined = "101 Switching Protocols"
 
 func TestRejectNext(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	g := newGateway(t, relaytest.GatewayConfig{Relay: s})
 	const twice, always = "422 No such room & more", "502 callback threw"
@@ -228,16 +251,18 @@ func TestRejectNext(t *testing.T) {
 }
 
 func TestIgnoreNext(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{RendezvousTimeout: 200 * time.Millisecond})
 	g := newGateway(t, relaytest.GatewayConfig{Relay: s})
 	g.IgnoreNext(1)
 	if got := dialStatus(s); !strings.HasPrefix(got, "404 None of the connected listeners accepted") {
 		t.Errorf("got %q", got)
 	}
-	eventually(t, "the next is joined", func() bool { return dialStatus(s) == joined })
+	suite.Until(t, "the next is joined", func() bool { return dialStatus(s) == joined })
 }
 
 func TestAcceptDelay(t *testing.T) {
+	t.Parallel()
 	t.Run("in time", func(t *testing.T) {
 		const delay = 50 * time.Millisecond
 		s := newServer(t, relaytest.Config{})

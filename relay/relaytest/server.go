@@ -70,6 +70,9 @@ type Server struct {
 	http     *http.Server
 	cert     *certificate // nil without TLS
 
+	clock  clock
+	linger time.Duration // lingerTime, or what a test makes of it
+
 	conns connSet // every connection taken over from http
 	done  chan struct{}
 	stop  sync.Once
@@ -90,6 +93,7 @@ func NewServer(config Config) (*Server, error) {
 	}
 	s := &Server{
 		config:    config,
+		linger:    lingerTime,
 		done:      make(chan struct{}),
 		endpoints: map[string]*endpoint{},
 		pending:   map[string]*pending{},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 )
 
@@ -18,6 +19,7 @@ import (
 var tracking = regexp.MustCompile(` TrackingId:[0-9a-f-]{36}_G\d+, SystemTracker:\S+, Timestamp:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d$`)
 
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{
 		HybridConnections: []relaytest.HybridConnection{
 			{Path: "hc-leeds", Keys: []relaytest.Key{sendKey, listenKey}},
@@ -74,6 +76,7 @@ func TestStatus(t *testing.T) {
 }
 
 func TestNoUpgrade(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	response, err := http.Get("http://" + s.Addr() + "/$hc/hc-leeds")
 	if err != nil {
@@ -87,6 +90,7 @@ func TestNoUpgrade(t *testing.T) {
 }
 
 func TestReject(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", nil)
 	for _, test := range []struct{ name, query, want string }{
@@ -103,7 +107,7 @@ func TestReject(t *testing.T) {
 			if _, status, _ := dial(s, address+"&"+test.query, nil); !strings.HasPrefix(status, "410 ") {
 				t.Errorf("listener got %q", status)
 			}
-			if d := receive(t, sender); d.err == nil || d.status != test.want {
+			if d := suite.Receive(t, "an answer", sender); d.err == nil || d.status != test.want {
 				t.Errorf("sender got %q, want %q", d.status, test.want)
 			}
 			if _, status, _ := dial(s, address, nil); !strings.HasPrefix(status, "403 ") {
@@ -115,6 +119,7 @@ func TestReject(t *testing.T) {
 
 // TestRejectByPlainGet: a reject asks for no websocket.
 func TestRejectByPlainGet(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", nil)
 	sender := dialAsync(s, "hc-leeds", nil)
@@ -124,30 +129,32 @@ func TestRejectByPlainGet(t *testing.T) {
 		t.Fatal(err)
 	}
 	response.Body.Close()
-	if d := receive(t, sender); response.StatusCode != http.StatusGone || d.status != "409 No" {
+	if d := suite.Receive(t, "an answer", sender); response.StatusCode != http.StatusGone || d.status != "409 No" {
 		t.Errorf("listener got %q, sender %q", response.Status, d.status)
 	}
 }
 
 func TestRendezvousIDIsGoodOnce(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", nil)
 	sender := dialAsync(s, "hc-leeds", nil)
 	address := readAccept(t, control).Address
 	mustDial(t, s, address, nil)
-	defer receive(t, sender).ws.Close()
+	defer suite.Receive(t, "an answer", sender).ws.Close()
 	if _, status, _ := dial(s, address, nil); !strings.HasPrefix(status, "403 ") {
 		t.Errorf("second accept: %q", status)
 	}
 }
 
 func TestRendezvousIDEndsWithItsSender(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", nil)
 	conn := rawUpgrade(t, s, "/$hc/hc-leeds")
 	address := readAccept(t, control).Address
 	conn.Close()
-	eventually(t, "403 after the sender left", func() bool {
+	suite.Until(t, "403 after the sender left", func() bool {
 		ws, status, _ := dial(s, address, nil)
 		if ws != nil { // the relay had not noticed: a new sender for the next try
 			ws.Close()
@@ -160,6 +167,7 @@ func TestRendezvousIDEndsWithItsSender(t *testing.T) {
 }
 
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	newGateway(t, relaytest.GatewayConfig{Relay: s})
 	status := func(path string) string {
@@ -205,7 +213,7 @@ func TestFaults(t *testing.T) {
 		s.Stall("hc-leeds", 1)
 		dials := s.Stats("hc-leeds").Dials
 		conn := rawUpgrade(t, s, "/$hc/hc-leeds")
-		eventually(t, "the dial counted", func() bool { return s.Stats("hc-leeds").Dials > dials })
+		suite.Until(t, "the dial counted", func() bool { return s.Stats("hc-leeds").Dials > dials })
 		if got := status("hc-leeds"); got != "101 Switching Protocols" {
 			t.Errorf("the next dial: %q", got)
 		}
@@ -242,6 +250,7 @@ func readable(conn net.Conn) bool {
 // TestHeld101 proves by the order of events that the sender's 101 waits for the
 // listener: while it waits, another sender comes and goes.
 func TestHeld101(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{})
 	control := mustDial(t, s, "hc-leeds?sb-hc-action=listen", nil)
 	held := rawUpgrade(t, s, "/$hc/hc-leeds?sb-hc-action=connect")

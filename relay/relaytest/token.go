@@ -117,7 +117,7 @@ func (s *Server) authorize(hc HybridConnection, token, host string, need right) 
 	case token == "":
 		return time.Time{}, refuseNoToken
 	case isSAS(token):
-		return hc.verify(token, host, need)
+		return hc.verify(token, host, need, s.clock.now())
 	case s.config.AcceptBearer != nil && s.config.AcceptBearer(token):
 		return time.Time{}, nil
 	default:
@@ -125,7 +125,7 @@ func (s *Server) authorize(hc HybridConnection, token, host string, need right) 
 	}
 }
 
-func (hc HybridConnection) verify(token, host string, need right) (time.Time, *refusal) {
+func (hc HybridConnection) verify(token, host string, need right, now time.Time) (time.Time, *refusal) {
 	sig, ok := parseSAS(token)
 	if !ok {
 		return time.Time{}, refuseMalformed
@@ -140,7 +140,7 @@ func (hc HybridConnection) verify(token, host string, need right) (time.Time, *r
 	switch {
 	case rights == nil:
 		return time.Time{}, refuseSignature
-	case !sig.expires.After(time.Now()):
+	case !sig.expires.After(now):
 		return time.Time{}, refuseExpired
 	case !sig.covers(host, hc.Path):
 		return time.Time{}, refuseAudience

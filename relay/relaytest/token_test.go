@@ -20,6 +20,7 @@ var vectorKey = relaytest.Key{Name: "RootManageSharedAccessKey", Key: "c2VjcmV0L
 const expired = "ExpiredToken: The token is expired."
 
 func TestSASVectors(t *testing.T) {
+	t.Parallel()
 	at := time.Unix(1700003600, 0)
 	for resource, sig := range map[string]string{
 		"http://ns.servicebus.windows.net/hc1":  "ncEn10YRyPw2HT69I3BZM0Xwy4hw1ZJmcLxsXzL13wA=",
@@ -54,6 +55,7 @@ func rawSAS(order string, sr string, key relaytest.Key) string {
 }
 
 func TestSASForms(t *testing.T) {
+	t.Parallel()
 	const invalid, malformed, audience = "InvalidSignature: ", "MalformedToken: ", "InvalidAudience: "
 	encoded := url.QueryEscape("http://ns.servicebus.windows.net/hc1")
 	for _, test := range []struct{ name, token, want string }{
@@ -96,6 +98,7 @@ func TestSASForms(t *testing.T) {
 
 // TestTokenPlaces sends each kind of token in each place it may stand.
 func TestTokenPlaces(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, relaytest.Config{
 		HybridConnections: []relaytest.HybridConnection{{Path: "hc-leeds", Keys: []relaytest.Key{sendKey, listenKey}}},
 		AcceptBearer:      func(token string) bool { return token == "entra" },
