@@ -12,6 +12,7 @@ import (
 )
 
 func TestActionsFilters(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		f.run(message(action1, 1), confirmed)
 		f.clock.advance(time.Minute)
@@ -77,6 +78,7 @@ func TestActionsFilters(t *testing.T) {
 
 // In SQLite times are text: text must sort as time does.
 func TestTimesSort(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		f.clock.advance(time.Second - 123456*time.Microsecond)
 		const base = "00000000-0000-4000-8000-00000000000"
@@ -100,6 +102,7 @@ func TestTimesSort(t *testing.T) {
 }
 
 func TestAction(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		ctx := context.Background()
 		f.run(message(action1, 1), timedOut)
@@ -116,6 +119,7 @@ func TestAction(t *testing.T) {
 }
 
 func TestActionJSON(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		f.run(message(action1, 1), postponed)
 		text, err := json.Marshal(f.action(action1))
@@ -131,6 +135,7 @@ func TestActionJSON(t *testing.T) {
 }
 
 func TestCounts(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		f.run(message(action1, 1), confirmed)
 		f.run(message(action2, 2), noListener)

@@ -9,11 +9,13 @@ import (
 
 // A good action asks for as little as this: claim, mark and record.
 func TestAskedForAGoodAction(t *testing.T) {
+	t.Parallel()
 	most := map[string][3][2]int{ // statements, transactions
 		"sqlite":   {{1, 1}, {1, 1}, {2, 1}},
 		"postgres": {{1, 1}, {1, 1}, {1, 1}},
 	}
 	storetest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
 		f, d := openDriven(t, url)
 		create := message(action1, 1)
 		update := message(action2, 2) // its create is confirmed and holds the number, which an update does not mind

@@ -12,6 +12,7 @@ import (
 )
 
 func TestFirstClaim(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		d := message(action1, 7)
 		setting := "north"
@@ -33,6 +34,7 @@ func TestFirstClaim(t *testing.T) {
 }
 
 func TestClaimVerdicts(t *testing.T) {
+	t.Parallel()
 	at := func(d time.Duration) func(fixture) { return func(f fixture) { f.clock.advance(d) } }
 	run := func(outcome func(store.Ref, int64) store.Outcome) func(fixture) {
 		return func(f fixture) { f.run(message(action1, 1), outcome) }
@@ -118,6 +120,7 @@ func TestClaimVerdicts(t *testing.T) {
 }
 
 func TestWhenToLookAgain(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		f.run(message(action1, 1), noListener)
 		same(t, "before the retry", f.claim(message(action1, 9), store.Waiting).Until, start.Add(5*time.Second))
@@ -129,6 +132,7 @@ func TestWhenToLookAgain(t *testing.T) {
 }
 
 func TestRepeatSaysHowToSettle(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		f.run(message(action1, 1), expired)
 		a := f.claim(message(action1, 1), store.Repeat).Action
@@ -150,6 +154,7 @@ func TestRepeatSaysHowToSettle(t *testing.T) {
 }
 
 func TestReleaseStandsAsBefore(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		ctx := context.Background()
 		first := f.claim(message(action1, 1), store.Claimed)
@@ -175,6 +180,7 @@ func TestReleaseStandsAsBefore(t *testing.T) {
 }
 
 func TestAbandonKeepsTheEvidence(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		ctx := context.Background()
 		f.run(message(action1, 1), noListener)
@@ -204,6 +210,7 @@ func TestAbandonKeepsTheEvidence(t *testing.T) {
 }
 
 func TestAbandonWithoutAFrame(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		if err := f.Abandon(context.Background(), f.claim(message(action1, 1), store.Claimed).Ref()); err != nil {
 			t.Fatal(err)
@@ -215,6 +222,7 @@ func TestAbandonWithoutAFrame(t *testing.T) {
 }
 
 func TestTakeover(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name       string
 		marked     bool
@@ -248,6 +256,7 @@ func TestTakeover(t *testing.T) {
 }
 
 func TestStartsAfresh(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		d := message(action1, 1)
 		d.ExpiresAt = start.Add(time.Hour)
@@ -281,6 +290,7 @@ func TestStartsAfresh(t *testing.T) {
 // A resend may be received before what it repeats. What was enqueued between the
 // two still finds the action ahead of it.
 func TestResendReceivedFirst(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		update := message(action2, 7)
 		update.ActionType, update.Create = "worklist.update_status", false
@@ -296,6 +306,7 @@ func TestResendReceivedFirst(t *testing.T) {
 }
 
 func TestEarlierAndHolder(t *testing.T) {
+	t.Parallel()
 	update := func(id string, sequence int64) store.Delivery {
 		d := message(id, sequence)
 		d.ActionType, d.Create, d.BodySHA256 = "worklist.update_status", false, digest2
@@ -334,6 +345,7 @@ func TestEarlierAndHolder(t *testing.T) {
 }
 
 func TestStrandedBlocksNobody(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		f.run(message(action1, 1), noListener)
 		f.clock.advance(10*time.Minute + 5*time.Second)
@@ -346,7 +358,9 @@ func TestStrandedBlocksNobody(t *testing.T) {
 }
 
 func TestOneOfManyIsClaimed(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
 		stores := []fixture{open(t, url), open(t, url)}
 		for round := range 5 {
 			claims := make([]store.Claim, 8)
@@ -379,6 +393,7 @@ func TestOneOfManyIsClaimed(t *testing.T) {
 }
 
 func TestClaimRefusesWhatCannotBeStored(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		for name, change := range map[string]func(*store.Delivery){
 			"NUL":         func(d *store.Delivery) { d.AccessionNumber = "ACC\x00" },

@@ -18,6 +18,7 @@ import (
 // What a write was compiled to is of no harm when the tables change after it,
 // also by another process.
 func TestTablesChangeUnderAWrite(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	url := storetest.URL(t, "sqlite")
 	s, err := store.Open(ctx, url)
@@ -53,6 +54,7 @@ func TestTablesChangeUnderAWrite(t *testing.T) {
 
 // A transaction whose commit is refused is over, and the next one begins.
 func TestRefusedCommitEndsItsTransaction(t *testing.T) {
+	t.Parallel()
 	connector, err := sqlite.NewConnector("file:" + filepath.Join(t.TempDir(), "a.db") + "?_foreign_keys=on")
 	if err != nil {
 		t.Fatal(err)
@@ -101,6 +103,7 @@ func (c *ending) Err() error { return context.Canceled }
 // A transaction that began as its context ended is not left open: the next could
 // not begin, and what is written besides would never be committed.
 func TestContextEndsAsATransactionBegins(t *testing.T) {
+	t.Parallel()
 	connector, err := sqlite.NewConnector("file:" + filepath.Join(t.TempDir(), "a.db"))
 	if err != nil {
 		t.Fatal(err)

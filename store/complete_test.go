@@ -19,7 +19,9 @@ import (
 // No method of the store, and no piece of SQL in its sources, is unknown to
 // TestEveryQueryUsesAnIndex.
 func TestEveryStatementIsExplained(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
 		statements := noteEverything(t, url, 1)
 		for method := range reflect.TypeFor[*store.Store]().Methods() {
 			asks := slices.ContainsFunc(statements, func(s noted) bool { return s.method == method.Name })
@@ -90,6 +92,7 @@ func piecesOfSQL(t *testing.T) (pieces []*regexp.Regexp) {
 
 // A filter of its own for each field.
 func TestEveryFilterIsExplained(t *testing.T) {
+	t.Parallel()
 	all := reflect.ValueOf(store.ActionFilter{})
 	for field := range all.Type().Fields() {
 		if !slices.ContainsFunc(filters, func(f store.ActionFilter) bool { return !reflect.ValueOf(f).FieldByName(field.Name).IsZero() }) {

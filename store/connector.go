@@ -13,13 +13,14 @@ import (
 // connector dials PostgreSQL with a password that may change between dials.
 type connector struct {
 	cfg      pq.Config
+	waits    *waits
 	password func(context.Context) (string, error)
 }
 
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	cfg := c.cfg
 	if c.password != nil {
-		asking, cancel := context.WithTimeout(ctx, openTimeout) // the caller's may have no end
+		asking, cancel := context.WithTimeout(ctx, c.waits.Open) // the caller's may have no end
 		password, err := c.password(asking)
 		cancel()
 		if err != nil {
@@ -35,7 +36,7 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	line := &line{}
+	line := &line{late: c.waits.LateAnswer}
 	connecting.Dialer(line)
 	made, err := connecting.Connect(ctx)
 	if err != nil {
@@ -52,10 +53,6 @@ func (e noPassword) Error() string { return "database password: " + e.cause.Erro
 func (e noPassword) Unwrap() error { return e.cause }
 
 func (c connector) Driver() driver.Driver { return &pq.Driver{} }
-
-// lateAnswer is how long a server may take to say that it gave up on a query
-// whose context ended.
-const lateAnswer = 2 * time.Second
 
 // driverConn is all that the driver's connections can do.
 type driverConn interface {
@@ -92,6 +89,7 @@ func (c connection) IsValid() bool { return !c.line.hurried.Load() && c.driverCo
 // ends, the driver dials again, to ask the server to give up, and then waits for
 // the answer without end; so that second dial ends the wait.
 type line struct {
+	late    time.Duration            // how long an answer may still take then
 	up      atomic.Bool              // the connection is made: what is dialled now is such a request
 	hurried atomic.Bool              // the wait for an answer was ended
 	conn    atomic.Pointer[net.Conn] // the connection
@@ -99,7 +97,7 @@ type line struct {
 
 func (l *line) hurry() {
 	l.hurried.Store(true)
-	_ = (*l.conn.Load()).SetReadDeadline(time.Now().Add(lateAnswer)) // fails for a closed one only
+	_ = (*l.conn.Load()).SetReadDeadline(time.Now().Add(l.late)) // fails for a closed one only
 }
 
 // DialContext implements [pq.DialerContext].

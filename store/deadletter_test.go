@@ -42,6 +42,7 @@ func (f fixture) deadLettered(l store.Lost, want store.Ending) {
 func (f fixture) late(d time.Duration) { f.clock.advance(d + 10*time.Minute + time.Microsecond) }
 
 func TestDeadLettered(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		f.run(message(action1, 1), timedOut)
 		f.late(5 * time.Second)
@@ -66,6 +67,7 @@ func TestDeadLettered(t *testing.T) {
 
 // An action is alive for as long as others wait for it.
 func TestDeadLetteredWhileAlive(t *testing.T) {
+	t.Parallel()
 	abandoned := func(f fixture) {
 		ref := f.claim(message(action1, 1), store.Claimed).Ref()
 		f.mark(ref)
@@ -109,6 +111,7 @@ func TestDeadLetteredWhileAlive(t *testing.T) {
 }
 
 func TestDeadLetteredLeavesOthersAlone(t *testing.T) {
+	t.Parallel()
 	foreign, changed, invalid := lost(action1, 9), lost(action1, 9), lost(action1, 9)
 	foreign.ProviderID, changed.BodySHA256, invalid.BodySHA256 = "york", digest2, ""
 	pending := func(f fixture) { f.run(message(action1, 1), noListener) }
@@ -143,6 +146,7 @@ func TestDeadLetteredLeavesOthersAlone(t *testing.T) {
 }
 
 func TestDeadLetteredWithoutARow(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		ctx := context.Background()
 		l := lost(action1, 1)
@@ -177,7 +181,9 @@ func TestDeadLetteredWithoutARow(t *testing.T) {
 
 // Replicas that reconcile at once tell of a dead letter once.
 func TestDeadLetteredFromTwoReplicas(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
 		replicas := []fixture{open(t, url), open(t, url)}
 		replicas[0].run(message(action1, 1), noListener)
 		for _, f := range replicas {

@@ -27,10 +27,10 @@ type driven struct {
 }
 
 // openDriven is open with the driver's calls seen.
-func openDriven(t testing.TB, url string) (fixture, *driven) {
+func openDriven(t testing.TB, url string, opts ...store.Option) (fixture, *driven) {
 	t.Helper()
 	d, c := &driven{}, &clock{at: start}
-	return fixture{storetest.Open(t, url, store.WithClock(c.now), store.WithConnector(d.wrap)), t, c, url}, d
+	return fixture{storetest.Open(t, url, append(opts, store.WithClock(c.now), store.WithConnector(d.wrap))...), t, c, url}, d
 }
 
 // since is what do asked for.

@@ -59,8 +59,10 @@ const versions = "goose_db_version"
 // better and does not is found too. SQLite is asked with statistics and, as the
 // service leaves it, without.
 func TestEveryQueryUsesAnIndex(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	storetest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
 		statements := noteEverything(t, url, 5000)
 		p := planOn(t, url)
 		used := map[exception]bool{}
@@ -118,6 +120,7 @@ func (p planner) everyIndexIsNeeded(ctx context.Context, t *testing.T, statement
 // What may cost more with more rows is never on the way of an action, nor again
 // and again, but for what grows with the gateways and not with the past.
 func TestExceptionsAreForPeople(t *testing.T) {
+	t.Parallel()
 	for _, e := range exceptions {
 		for what := range strings.SplitSeq(e.finding, " or ") {
 			_, table, _ := strings.Cut(what, " ")

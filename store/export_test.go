@@ -7,6 +7,18 @@ func WithConnector(wrap func(driver.Connector) driver.Connector) Option {
 	return func(o *options) { o.wrap = wrap }
 }
 
+// Waits are the durations that nobody configures.
+type Waits = waits
+
+// WithWaits lets a test change those of the Store that it opens.
+func WithWaits(change func(*Waits)) Option {
+	return func(o *options) {
+		own := *o.waits
+		change(&own)
+		o.waits = &own
+	}
+}
+
 // StandingQueries are what metrics ask of the actions.
 var StandingQueries = []string{waitingNow, countOwed}
 

@@ -27,7 +27,9 @@ type world struct {
 
 // TestFenceHolds plays random interleavings of deliveries of one action.
 func TestFenceHolds(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
 		f, run := open(t, url), 0
 		rapid.Check(t, func(r *rapid.T) {
 			run++

@@ -68,7 +68,10 @@ func open(t testing.TB, url string) fixture {
 
 func each(t *testing.T, test func(t *testing.T, f fixture)) {
 	t.Helper()
-	storetest.Each(t, func(t *testing.T, url string) { test(t, open(t, url)) })
+	storetest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
+		test(t, open(t, url))
+	})
 }
 
 // message is a create's first message, number sequence on the queue.

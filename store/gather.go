@@ -31,25 +31,14 @@ import (
 // its write was done: it is harmless to make it again. Zero is ready.
 type gathering struct {
 	sharing
-	stays bool // in a statement that is under way a caller stays, for at most stayLimit and lateAnswer: its write must not be left behind unknown
+	stays bool // in a statement that is under way a caller stays, for at most Stay and LateAnswer: its write must not be left behind unknown
 }
-
-// patience is how long a statement under way keeps others waiting.
-const patience = 250 * time.Millisecond
-
-// gatherLimit bounds a statement for several, and how long it waits for a row in
-// another's hands: only one of them may need it.
-const gatherLimit = 2 * time.Second
-
-// stayLimit is gatherLimit where its callers stay. To give up on an answer that is
-// merely late, as of a disk that stalls, would leave behind what nobody knows of.
-const stayLimit = 8 * time.Second
 
 // written is a statement that writes for the one action that $1 names, and the
 // statement that does the same for several.
 type written struct {
 	forOne  string
-	forEach string // what it is given is a JSON array of objects; it tells whose rows it wrote
+	forEach string // it is given a JSON array of objects, and for how many milliseconds to wait for a row; it tells whose rows it wrote
 }
 
 var (
@@ -76,8 +65,7 @@ func forOne(text string) string { return braces.ReplaceAllString(text, "") }
 // cannot see for a tenth of what it takes a JSON array for, a hundred: so it looks
 // each of so few up in an index, and does not read the table.
 func gathered(columns, text string) string {
-	patient := "set_config('lock_timeout', '" + strconv.FormatInt(gatherLimit.Milliseconds(), 10) + "', TRUE)"
-	each := "WITH each AS (SELECT given.* FROM json_to_recordset($1) AS given (" + columns + "), " + patient +
+	each := "WITH each AS (SELECT given.* FROM json_to_recordset($1) AS given (" + columns + "), set_config('lock_timeout', $2, TRUE)" +
 		" LIMIT (SELECT " + strconv.Itoa(mostShared) + "))"
 	if rest, has := strings.CutPrefix(text, "WITH "); has {
 		return each + ", " + rest + " RETURNING action_id"
@@ -146,14 +134,14 @@ func (s *Store) gather(ctx context.Context, g *gathering, w written, args ...any
 		}
 	}
 	batch := g.take()
-	over := g.turn()
+	over := g.turn(s.waits.Turn)
 	defer over()
 	if len(batch) == 1 {
 		return single()
 	}
-	limit := gatherLimit
+	limit := s.waits.Gather
 	if g.stays {
-		limit = stayLimit
+		limit = s.waits.Stay
 	}
 	if s.putEach(ctx, limit, w, batch, over)[me.key] {
 		return 1, nil
@@ -161,11 +149,11 @@ func (s *Store) gather(ctx context.Context, g *gathering, w written, args ...any
 	return single()
 }
 
-// turn returns what lets the next one lead, once; it is done by itself after
-// patience.
-func (g *gathering) turn() (over func()) {
+// turn returns what lets the next one lead, once; it is done by itself after a
+// while.
+func (g *gathering) turn(while time.Duration) (over func()) {
 	pass := sync.OnceFunc(func() { g.end(nil, 0) })
-	late := time.AfterFunc(patience, pass)
+	late := time.AfterFunc(while, pass)
 	return func() {
 		late.Stop()
 		pass()
@@ -187,7 +175,7 @@ func (s *Store) putEach(ctx context.Context, limit time.Duration, w written, bat
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	var ids []string
-	if s.db.SelectContext(ctx, &ids, w.forEach, list) != nil {
+	if s.db.SelectContext(ctx, &ids, w.forEach, list, strconv.FormatInt(s.waits.Gather.Milliseconds(), 10)) != nil {
 		return wrote // each finds out by itself why
 	}
 	for _, id := range ids {

@@ -30,10 +30,16 @@ func (f fixture) together(t *testing.T, writes ...func() error) []error {
 	return errs
 }
 
-// openGathering is PostgreSQL, with the driver's calls seen.
+// openGathering is PostgreSQL, with the driver's calls seen. A statement for several
+// takes as long as it needs.
 func openGathering(t *testing.T) (fixture, *driven) {
 	t.Helper()
-	return openDriven(t, storetest.URL(t, "postgres"))
+	return openDriven(t, storetest.URL(t, "postgres"), within(4*time.Minute))
+}
+
+// within bounds a statement for several, and how long it waits for a row.
+func within(limit time.Duration) store.Option {
+	return store.WithWaits(func(w *store.Waits) { w.Gather, w.Stay = limit, 4*time.Minute })
 }
 
 // claimed makes n claimed actions, each with an accession number of its own.
@@ -86,6 +92,7 @@ func (f fixture) gathers(t *testing.T, first, n int, around func(step func())) (
 }
 
 func TestGathered(t *testing.T) {
+	t.Parallel()
 	f, d := openGathering(t)
 	ids := f.gathers(t, 1, 5, func(step func()) {
 		statements, transactions := d.since(step)
@@ -98,6 +105,7 @@ func TestGathered(t *testing.T) {
 
 // TestGatheredAlike: what a statement for several writes is what one for each does.
 func TestGatheredAlike(t *testing.T) {
+	t.Parallel()
 	outcomes := []func(store.Ref, int64) store.Outcome{confirmed, timedOut, noListener, func(ref store.Ref, sequence int64) store.Outcome {
 		o := timedOut(ref, math.MaxInt64-1)
 		o.Error, o.Description, o.Code = "quoted \"'\\ ü \u2028 <&> {FROM each} $1\n", "déjà vu", 1006
@@ -153,6 +161,7 @@ func TestGatheredAlike(t *testing.T) {
 
 // TestGatheredRefusals: what one may not write costs nobody else theirs.
 func TestGatheredRefusals(t *testing.T) {
+	t.Parallel()
 	f, _ := openGathering(t)
 	refs := f.claimed(3)
 	stale := refs[0]
@@ -172,6 +181,7 @@ func TestGatheredRefusals(t *testing.T) {
 
 // TestGatheredClaimsOfOneAction: one of them is claimed, whichever.
 func TestGatheredClaimsOfOneAction(t *testing.T) {
+	t.Parallel()
 	f, _ := openGathering(t)
 	verdicts := make([]store.Verdict, 4)
 	var claims []func() error
@@ -197,7 +207,8 @@ func TestGatheredClaimsOfOneAction(t *testing.T) {
 // TestGatheredBesideALock: a row that somebody else locks holds up its own write
 // alone, in the end.
 func TestGatheredBesideALock(t *testing.T) {
-	f, _ := openGathering(t)
+	t.Parallel()
+	f, _ := openDriven(t, storetest.URL(t, "postgres"), within(100*time.Millisecond))
 	refs := f.claimed(3)
 	tx, err := raw(t, f.url).Beginx()
 	f.must(err)
@@ -223,6 +234,7 @@ func TestGatheredBesideALock(t *testing.T) {
 // TestGatheredAndGone: who does not wait any longer harms nobody, and what had not
 // begun is not written.
 func TestGatheredAndGone(t *testing.T) {
+	t.Parallel()
 	f, _ := openGathering(t)
 	refs := f.claimed(3)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -264,6 +276,7 @@ func (f fixture) leaving(t *testing.T, d *driven, tx *sqlx.Tx) context.Context {
 // TestGatheredByOneWhoLeaves: the end of its leader's context does not end a
 // statement that others are in.
 func TestGatheredByOneWhoLeaves(t *testing.T) {
+	t.Parallel()
 	f, d := openGathering(t)
 	refs := f.claimed(3)
 	tx, err := raw(t, f.url).Beginx()
@@ -281,6 +294,7 @@ func TestGatheredByOneWhoLeaves(t *testing.T) {
 // TestGatheredClaimOfOneWhoLeaves: a claim that is made is known to its caller, who
 // can give it up: the next delivery would find it busy until its lease ends.
 func TestGatheredClaimOfOneWhoLeaves(t *testing.T) {
+	t.Parallel()
 	f, d := openGathering(t)
 	tx, err := raw(t, f.url).Beginx()
 	f.must(err)

@@ -12,6 +12,7 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/store"
 	"github.com/worklist-relay/worklist-relay/store/storetest"
 )
@@ -30,10 +31,10 @@ func (f fixture) claiming(ctx context.Context, claims []store.Claim, i int, d st
 func TestGatheredClaimsWithALateAnswer(t *testing.T) {
 	t.Parallel()
 	server, address := startQuiet(t, storetest.URL(t, "postgres"))
-	f := open(t, address)
+	f, _ := openDriven(t, address, within(20*time.Millisecond))
 	claims := make([]store.Claim, 3)
 	release := server.hold()
-	time.AfterFunc(3*time.Second, release)
+	time.AfterFunc(200*time.Millisecond, release)
 	wantErrors(t, f.together(t, f.claiming(t.Context(), claims, 0, nth(1)), f.claiming(t.Context(), claims, 1, nth(2)), f.claiming(t.Context(), claims, 2, nth(3))), nil, nil, nil)
 	for _, c := range claims {
 		same(t, "verdict", c.Verdict, store.Claimed)
@@ -57,7 +58,7 @@ func (f fixture) inserting(t *testing.T, actionID string) *sqlx.Tx {
 // them needs, as they would for a late answer.
 func TestGatheredClaimBesideAnInsert(t *testing.T) {
 	t.Parallel()
-	f, d := openGathering(t)
+	f, d := openDriven(t, storetest.URL(t, "postgres"), within(100*time.Millisecond))
 	tx := f.inserting(t, nth(2).ActionID)
 	others := make(chan struct{}, 2)
 	go func() {
@@ -92,7 +93,7 @@ func TestGatheredInOrder(t *testing.T) {
 	query := address.Query()
 	query.Set("application_name", query.Get("search_path"))
 	address.RawQuery = query.Encode()
-	other, also := openDriven(t, address.String())
+	other, also := openDriven(t, address.String(), within(4*time.Minute))
 	watching := raw(t, f.url)
 
 	mine, theirs := make([]store.Claim, 3), make([]store.Claim, 3)
@@ -121,6 +122,7 @@ func TestGatheredInOrder(t *testing.T) {
 // TestGatheredText: what is no text reaches no row as another text, neither as what
 // is written nor as the name of the action.
 func TestGatheredText(t *testing.T) {
+	t.Parallel()
 	f, _ := openGathering(t)
 	refs := f.claimed(3)
 	named := nth(11)
@@ -151,7 +153,10 @@ func TestGatheredAndCutOff(t *testing.T) {
 	s := storetest.Open(t, address, store.WithClock(f.clock.now))
 	server.cutting(4)
 
-	const actions, callers = 120, 20 // and as many again, for the second deliveries
+	actions, callers := 24, 8 // and as many again, for the second deliveries
+	if suite.Long() {
+		actions, callers = 120, 20
+	}
 	claimed, told := make([]atomic.Int32, actions), make([]atomic.Pointer[store.Status], actions)
 	var wait sync.WaitGroup
 	for caller := range 2 * callers {

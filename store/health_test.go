@@ -37,6 +37,7 @@ func (f fixture) save(h store.Health) {
 }
 
 func TestHealth(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		ctx := context.Background()
 		if _, err := f.Health(ctx, gateway); !errors.Is(err, store.ErrNoHealth) {
@@ -76,6 +77,7 @@ func TestHealth(t *testing.T) {
 
 // Replicas write what they know in any order.
 func TestLastLifeIsNeverOlder(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		h := sick(gateway)
 		life := *h.LastLifeAt
@@ -102,6 +104,7 @@ func TestLastLifeIsNeverOlder(t *testing.T) {
 }
 
 func TestSaveHealthLeavesTheHold(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		h := sick(gateway)
 		f.save(h)
@@ -117,6 +120,7 @@ func TestSaveHealthLeavesTheHold(t *testing.T) {
 }
 
 func TestTakeProbe(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		ctx := context.Background()
 		take := func(relay string, due, next time.Time, want bool) {
@@ -151,6 +155,7 @@ func TestTakeProbe(t *testing.T) {
 // Of replicas that ask at once, one probes: a hospital that wakes up is not
 // greeted by all of them.
 func TestOneReplicaTakesTheProbe(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		f.save(sick(gateway))
 		due := *sick(gateway).NextProbeAt

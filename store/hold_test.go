@@ -10,6 +10,7 @@ import (
 )
 
 func TestHoldGateway(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	each(t, func(t *testing.T, f fixture) {
 		must := func(err, want error) {
@@ -50,6 +51,7 @@ func TestHoldGateway(t *testing.T) {
 }
 
 func TestPutRelays(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	each(t, func(t *testing.T, f fixture) {
 		north := "north"

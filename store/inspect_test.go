@@ -15,6 +15,7 @@ import (
 )
 
 func TestServerOf(t *testing.T) {
+	t.Parallel()
 	for url, want := range map[string]store.Server{
 		"sqlite:file":                               {},
 		"postgres://u:p@db.example/x":               {Addresses: []string{"db.example:5432"}, TLSMode: "require"},
@@ -32,7 +33,9 @@ func TestServerOf(t *testing.T) {
 }
 
 func TestInspect(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
 		s := storetest.Open(t, url)
 		got, err := s.Inspect(context.Background())
 		if err != nil {
@@ -49,6 +52,7 @@ func TestInspect(t *testing.T) {
 
 // A role that may only read lacks what the program writes with, by table.
 func TestInspectNamesLackingRights(t *testing.T) {
+	t.Parallel()
 	address := storetest.URL(t, "postgres")
 	storetest.Open(t, address)
 	db := sqlx.MustOpen("postgres", address)
@@ -81,7 +85,9 @@ func TestInspectNamesLackingRights(t *testing.T) {
 }
 
 func TestTryWriteLeavesNothing(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
 		s := storetest.Open(t, url)
 		if err := s.TryWrite(context.Background()); err != nil {
 			t.Fatal(err)

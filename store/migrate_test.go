@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -30,6 +31,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	flag.Parse()
+	if checks := flag.Lookup("rapid.checks"); !suite.Long() && checks.Value.String() == checks.DefValue {
+		_ = checks.Value.Set("30") // histories of TestFenceHolds, instead of 100
+	}
 	os.Exit(suite.Tests(m).Run())
 }
 
@@ -43,7 +48,9 @@ func migrate(url string) error {
 }
 
 func TestMigrateFromManyProcesses(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
 		var wait sync.WaitGroup
 		errs := make([]error, 8)
 		for i := range errs[:6] {
@@ -76,8 +83,10 @@ func TestMigrateFromManyProcesses(t *testing.T) {
 }
 
 func TestSchemaVersion(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	storetest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
 		s, err := store.Open(ctx, url)
 		if err != nil {
 			t.Fatal(err)
@@ -113,7 +122,9 @@ func TestSchemaVersion(t *testing.T) {
 
 // A migration that fails half-way leaves nothing of itself.
 func TestFailedMigrationLeavesNothing(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
 		db := raw(t, url)
 		if _, err := db.Exec("CREATE TABLE audit (id INTEGER)"); err != nil {
 			t.Fatal(err)
@@ -148,11 +159,13 @@ func columns(t *testing.T, db *sqlx.DB, dialect string) (names []string) {
 }
 
 func TestBothSchemasAgree(t *testing.T) {
+	t.Parallel()
 	postgres, lite := open(t, storetest.URL(t, "postgres")), open(t, storetest.URL(t, "sqlite"))
 	same(t, "columns", columns(t, raw(t, lite.url), "sqlite"), columns(t, raw(t, postgres.url), "postgres"))
 }
 
 func TestOutcomesView(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		f.run(message(action1, 1), confirmed)
 		row := map[string]any{}
@@ -188,6 +201,7 @@ const numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n 
 
 // The queries of every delivery use an index on both databases.
 func TestHotQueriesUseIndexes(t *testing.T) {
+	t.Parallel()
 	queries := map[string]string{
 		"actions_pkey":      "SELECT * FROM actions WHERE action_id = 'a'",
 		"actions_accession": "SELECT * FROM actions WHERE provider_id = 'p1' AND accession_number = 'b' AND action_id <> 'c' AND (status IN ('pending', 'sent') OR holds_accession) ORDER BY sequence_number, action_id",

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -49,11 +50,11 @@ func openPostgres(text string, o options) (*sqlx.DB, dialect, error) {
 		return nil, dialect{}, err
 	}
 	if cfg.ConnectTimeout == 0 {
-		cfg.ConnectTimeout = openTimeout
+		cfg.ConnectTimeout = o.waits.Open
 	}
 	// One round trip for each statement instead of two.
 	cfg.BinaryParameters = true
-	db := sql.OpenDB(o.wrapped(connector{cfg: cfg, password: o.password}))
+	db := sql.OpenDB(o.wrapped(connector{cfg: cfg, waits: o.waits, password: o.password}))
 	db.SetMaxOpenConns(MostConnections)
 	db.SetMaxIdleConns(MostConnections)
 	db.SetConnMaxIdleTime(5 * time.Minute)
@@ -123,7 +124,7 @@ func openSQLite(file string, o options) (*sqlx.DB, dialect, error) {
 		return nil, dialect{}, err
 	}
 	query := url.Values{
-		"_busy_timeout": {"10000"},
+		"_busy_timeout": {strconv.FormatInt(o.waits.Busy.Milliseconds(), 10)},
 		"_journal_mode": {"WAL"},
 		"_synchronous":  {"FULL"},
 		"_foreign_keys": {"on"},

@@ -10,6 +10,7 @@ import (
 )
 
 func TestReopen(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	fail := func(f fixture, outcome func(store.Ref, int64) store.Outcome) {
 		f.run(message(action1, 1), outcome)
@@ -50,6 +51,7 @@ func TestReopen(t *testing.T) {
 }
 
 func TestResolve(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	each(t, func(t *testing.T, f fixture) {
 		f.run(message(action1, 1), timedOut)
@@ -79,6 +81,7 @@ func TestResolve(t *testing.T) {
 }
 
 func TestWithdraw(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	each(t, func(t *testing.T, f fixture) {
 		f.run(message(action1, 1), noListener)
@@ -107,6 +110,7 @@ func TestWithdraw(t *testing.T) {
 }
 
 func TestOperatorsAreRefused(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	each(t, func(t *testing.T, f fixture) {
 		verbs := map[string]func(providerID, actionID string) error{
@@ -140,6 +144,7 @@ func TestOperatorsAreRefused(t *testing.T) {
 }
 
 func TestAudit(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		f.run(message(action1, 1), expired)
 		id := action1

@@ -10,6 +10,7 @@ import (
 )
 
 func TestWorklistOutcome(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	each(t, func(t *testing.T, f fixture) {
 		f.run(message(action1, 1), confirmed)
@@ -34,6 +35,7 @@ func TestWorklistOutcome(t *testing.T) {
 // What people do, and what the broker did, is owed to the producer; an ending
 // by delivery is told by its delivery.
 func TestOutcomesOwed(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	each(t, func(t *testing.T, f fixture) {
 		owed := func(want ...string) (list []store.WorklistOutcome) {
@@ -86,6 +88,7 @@ func withAccession(d store.Delivery, accession string) store.Delivery {
 }
 
 func TestActionsByID(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		f.run(message(action1, 1), confirmed)
 		f.run(withAccession(message(action2, 2), "SYN2"), noListener)

@@ -11,6 +11,7 @@ import (
 )
 
 func TestRecordConfirmed(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		f.run(message(action1, 1), timedOut)
 		f.clock.advance(5 * time.Second)
@@ -41,6 +42,7 @@ func TestRecordConfirmed(t *testing.T) {
 }
 
 func TestRecordCounts(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		d := message(action1, 1)
 		counts := func() []int {
@@ -70,6 +72,7 @@ func TestRecordCounts(t *testing.T) {
 // Every write of an attempt that is not the row's own is refused, except that
 // it may confirm.
 func TestFence(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	lost := map[string]func(f fixture, ref store.Ref){
 		"taken over": func(f fixture, _ store.Ref) { f.clock.advance(lease); f.claim(message(action1, 1), store.Claimed) },
@@ -119,6 +122,7 @@ func TestFence(t *testing.T) {
 }
 
 func TestFenceKnowsTheProvider(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		ctx := context.Background()
 		ref := f.claim(message(action1, 1), store.Claimed).Ref()
@@ -143,6 +147,7 @@ func TestFenceKnowsTheProvider(t *testing.T) {
 }
 
 func TestMarkedIsNotReleased(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		ref := f.claim(message(action1, 1), store.Claimed).Ref()
 		f.mark(ref)
@@ -156,6 +161,7 @@ func TestMarkedIsNotReleased(t *testing.T) {
 
 // A lost lock: the second delivery is at work when the first reads its ack.
 func TestLateConfirmation(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		ctx := context.Background()
 		first := f.claim(message(action1, 1), store.Claimed).Ref()
@@ -183,6 +189,7 @@ func TestLateConfirmation(t *testing.T) {
 }
 
 func TestRecordAgainIsHarmless(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		d := message(action1, 1)
 		for i, outcome := range []func(store.Ref, int64) store.Outcome{noListener, postponed, timedOut, confirmed} {
@@ -203,6 +210,7 @@ func TestRecordAgainIsHarmless(t *testing.T) {
 // What counts as evidence: marked sent, not known to be without effect, never
 // answered.
 func TestEvidence(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		end  func(*store.Outcome)
@@ -238,6 +246,7 @@ func TestEvidence(t *testing.T) {
 }
 
 func TestRecordInvalid(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		ctx := context.Background()
 		invalid := store.Invalid{
@@ -266,6 +275,7 @@ func TestRecordInvalid(t *testing.T) {
 }
 
 func TestRecordRefusesNonsense(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		ctx := context.Background()
 		ref := f.claim(message(action1, 1), store.Claimed).Ref()

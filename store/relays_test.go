@@ -15,6 +15,7 @@ import (
 var by = store.By{Who: "ada", Why: "ticket 42"}
 
 func TestRelays(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		ctx := context.Background()
 		north, keyName, keyVariable := "north", "send", "RELAY_KEY_LEEDS"
@@ -74,6 +75,7 @@ func TestRelays(t *testing.T) {
 }
 
 func TestRelayChangesAreAudited(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		ctx := context.Background()
 		r := store.Relay{ProviderID: "leeds", Namespace: "ns", HybridConnection: "hc"}
@@ -98,6 +100,7 @@ func TestRelayChangesAreAudited(t *testing.T) {
 }
 
 func TestRelayChecks(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		name, empty := "send", ""
 		for what, r := range map[string]store.Relay{

@@ -22,7 +22,7 @@ type queue struct {
 }
 
 func newQueue(t *testing.T) *queue {
-	f, d := openDriven(t, storetest.URL(t, "sqlite"))
+	f, d := openDriven(t, storetest.URL(t, "sqlite"), store.WithWaits(func(w *store.Waits) { w.Busy = 4 * time.Minute }))
 	return &queue{fixture: f, driven: d, t: t}
 }
 
@@ -94,6 +94,7 @@ func (q *queue) statuses(refs []store.Ref) (all []store.Status) {
 }
 
 func TestWritesThatWaitShareATransaction(t *testing.T) {
+	t.Parallel()
 	q := newQueue(t)
 	refs := q.claims(4)
 	answers := q.start(q.marking(refs[0]), q.marking(refs[1]), q.marking(refs[2]), q.marking(refs[3]))
@@ -106,6 +107,7 @@ func TestWritesThatWaitShareATransaction(t *testing.T) {
 
 // What a write merely finds out costs nobody the shared transaction.
 func TestRefusedInASharedTransaction(t *testing.T) {
+	t.Parallel()
 	q := newQueue(t)
 	a, b := q.claim(message(action1, 1), store.Claimed).Ref(), q.claim(message(action2, 2), store.Claimed).Ref()
 	stale := a
@@ -126,6 +128,7 @@ func TestRefusedInASharedTransaction(t *testing.T) {
 
 // Two claims of one action in one transaction: one is Claimed, as ever.
 func TestClaimsInASharedTransaction(t *testing.T) {
+	t.Parallel()
 	q := newQueue(t)
 	claims := make([]store.Claim, 3)
 	claiming := func(i int, d store.Delivery) func() error {
@@ -142,6 +145,7 @@ func TestClaimsInASharedTransaction(t *testing.T) {
 // A write that fails, a driver that panics in one, and commits that fail harm
 // nobody else.
 func TestFaultInASharedTransaction(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	for _, test := range []struct {
 		name string
@@ -184,6 +188,7 @@ func TestFaultInASharedTransaction(t *testing.T) {
 
 // One whose commit fails alone is told so, and nothing of it is there.
 func TestFailedCommitIsTold(t *testing.T) {
+	t.Parallel()
 	q := newQueue(t)
 	ref := q.claims(1)[0]
 	q.failCommits = 1
@@ -197,6 +202,7 @@ func TestFailedCommitIsTold(t *testing.T) {
 // A context that ends while its write waits takes out that write and no other,
 // also where its caller was to lead.
 func TestContextOfAWriteThatWaits(t *testing.T) {
+	t.Parallel()
 	for gone := range 3 {
 		t.Run(fmt.Sprint(gone), func(t *testing.T) {
 			q := newQueue(t)
@@ -222,6 +228,7 @@ func TestContextOfAWriteThatWaits(t *testing.T) {
 // A context that ends when the transaction is under way ends nothing, not even the
 // write of its own caller, who leads.
 func TestContextOfAWriteThatHasBegun(t *testing.T) {
+	t.Parallel()
 	for gone := range 2 {
 		t.Run(fmt.Sprint(gone), func(t *testing.T) {
 			q := newQueue(t)
@@ -241,6 +248,7 @@ func TestContextOfAWriteThatHasBegun(t *testing.T) {
 // A context that ends between the last statement of a transaction and its commit is
 // the error: a deadline says that the same call may succeed later.
 func TestContextEndsBeforeACommit(t *testing.T) {
+	t.Parallel()
 	q := newQueue(t)
 	for i, ref := range q.claims(100) { // in some of them database/sql takes the transaction back before it is asked to commit it
 		ctx, cancel := context.WithCancel(context.Background())
@@ -261,6 +269,7 @@ func TestContextEndsBeforeACommit(t *testing.T) {
 
 // A crowd of callers, some of whom give up or fail, against what each was told.
 func TestCrowdSharesTransactions(t *testing.T) {
+	t.Parallel()
 	f, d := openDriven(t, storetest.URL(t, "sqlite"))
 	const callers, rounds = 24, 6
 	told := make([]map[string]store.Status, callers) // what each knows of its actions

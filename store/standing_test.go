@@ -12,6 +12,7 @@ import (
 )
 
 func TestStandings(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	each(t, func(t *testing.T, f fixture) {
 		standings := func(want ...store.Standing) {
@@ -87,6 +88,7 @@ func withSetting(d store.Delivery, setting string) store.Delivery {
 }
 
 func TestCountOutcomesOwed(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	each(t, func(t *testing.T, f fixture) {
 		f.run(message(action1, 1), confirmed)
@@ -103,6 +105,7 @@ func TestCountOutcomesOwed(t *testing.T) {
 // What metrics ask every few seconds does not read the actions that have ended,
 // however many there are.
 func TestStandingsReadNoEndedActions(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	each(t, func(t *testing.T, f fixture) {
 		driver, dsn, explain := "postgres", f.url, "EXPLAIN "

@@ -34,15 +34,13 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-// openTimeout bounds Open, and each later connection that the pool makes.
-const openTimeout = 10 * time.Second
-
 // Store is an open database. It is safe for concurrent use, also by several
 // processes on one database.
 type Store struct {
 	db      *sqlx.DB
 	dialect dialect
 	clock   func() time.Time
+	waits   *waits
 	sharing sharing // in SQLite
 
 	claims, marks, ends gathering // in PostgreSQL, each of one statement
@@ -53,6 +51,7 @@ type Option func(*options)
 
 type options struct {
 	clock    func() time.Time
+	waits    *waits
 	password func(context.Context) (string, error)
 	wrap     func(driver.Connector) driver.Connector // of tests, to see or fail what is asked of the driver; nil: none
 }
@@ -91,7 +90,7 @@ func WithPassword(password func(context.Context) (string, error)) Option {
 // file that does not exist is created, readable by its owner only. No error of
 // Open or of any method holds the password.
 func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
-	o := options{clock: time.Now}
+	o := options{clock: time.Now, waits: &usual}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -99,8 +98,8 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	s := &Store{db: db, dialect: dialect, clock: o.clock, claims: gathering{stays: true}}
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	s := &Store{db: db, dialect: dialect, clock: o.clock, waits: o.waits, claims: gathering{stays: true}}
+	ctx, cancel := context.WithTimeout(ctx, o.waits.Open)
 	defer cancel()
 	if err := s.db.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", dialect.where, err), s.Close())

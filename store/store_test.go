@@ -17,6 +17,7 @@ import (
 	"github.com/lib/pq"
 	"github.com/lib/pq/pqerror"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/store"
 	"github.com/worklist-relay/worklist-relay/store/storetest"
 )
@@ -37,6 +38,7 @@ func raw(t testing.TB, url string) *sqlx.DB {
 }
 
 func TestDialect(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		same(t, "dialect", "TestDialect/"+f.Dialect(), t.Name())
 		if err := f.Ping(context.Background()); err != nil {
@@ -46,6 +48,7 @@ func TestDialect(t *testing.T) {
 }
 
 func TestOpenSQLite(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	// Characters that mean something in a URL are part of the name.
 	file := filepath.Join(t.TempDir(), "a b?c=d#%41.db")
@@ -75,6 +78,7 @@ func TestOpenSQLite(t *testing.T) {
 }
 
 func TestOpenErrorsHoldNoPassword(t *testing.T) {
+	t.Parallel()
 	for name, url := range map[string]string{
 		"refused":       "postgres://relay:sesame@127.0.0.1:1/x?sslmode=disable",
 		"no name":       "postgres://relay:sesame@gateway.invalid/x?sslmode=disable",
@@ -104,6 +108,7 @@ func TestOpenErrorsHoldNoPassword(t *testing.T) {
 }
 
 func TestOpenIsBounded(t *testing.T) {
+	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -122,6 +127,7 @@ func TestOpenIsBounded(t *testing.T) {
 }
 
 func TestWithPassword(t *testing.T) {
+	t.Parallel()
 	address := storetest.URL(t, "postgres")
 	ctx := context.Background()
 	asked := 0
@@ -149,6 +155,7 @@ func TestWithPassword(t *testing.T) {
 }
 
 func TestTakesPassword(t *testing.T) {
+	t.Parallel()
 	const verified, password, role = "sslmode=verify-full", "holds a password", "names no role"
 	for _, test := range []struct {
 		url    string
@@ -199,6 +206,7 @@ func TestTakesPassword(t *testing.T) {
 }
 
 func TestUnavailable(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	t.Run("locked SQLite file", func(t *testing.T) {
 		f := open(t, storetest.URL(t, "sqlite"))
@@ -287,19 +295,11 @@ func terminateWaiting(t failer, db *sqlx.DB, blocker int) {
 // await asks until the answer is yes.
 func await(t *testing.T, done func() bool) {
 	t.Helper()
-	tick, limit := time.NewTicker(5*time.Millisecond), time.NewTimer(10*time.Second)
-	defer tick.Stop()
-	defer limit.Stop()
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-limit.C:
-			t.Fatal("waited 10 s in vain")
-		}
-	}
+	suite.Until(t, "what is waited for", done)
 }
 
 func TestURLKeepsItsSchema(t *testing.T) {
+	t.Parallel()
 	address, err := url.Parse(storetest.URL(t, "postgres"))
 	if err != nil {
 		t.Fatal(err)
@@ -319,6 +319,7 @@ func TestURLKeepsItsSchema(t *testing.T) {
 
 // A time that no clock shows comes back, and fails no list.
 func TestFarTimes(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {
 		last := time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC)
 		for i, far := range []struct{ at, want time.Time }{

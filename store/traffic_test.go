@@ -10,6 +10,7 @@ import (
 )
 
 func TestTraffic(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	each(t, func(t *testing.T, f fixture) {
 		for provider, path := range map[string]string{"leeds": "HC-Leeds", "hull": "hc-hull", "york": "hc-hull"} {

@@ -17,8 +17,10 @@ import (
 func TestMain(m *testing.M) { os.Exit(suite.Tests(m).Run()) }
 
 func TestFill(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	storetest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
 		s := storetest.Open(t, url)
 		for range 2 { // on top of each other
 			if err := storefill.Fill(ctx, url, 150); err != nil {

@@ -91,7 +91,7 @@ func schema(t testing.TB) string {
 	db.SetMaxOpenConns(1)
 	name := "test_" + strings.ToLower(rand.Text())
 	// A transaction that a test left open must not hang the drop for ever.
-	if _, err := db.Exec("SET lock_timeout = '10s'; CREATE SCHEMA " + pq.QuoteIdentifier(name)); err != nil {
+	if _, err := db.Exec("SET lock_timeout = '4min'; CREATE SCHEMA " + pq.QuoteIdentifier(name)); err != nil {
 		t.Fatal("TEST_DATABASE_URL:", err)
 	}
 	t.Cleanup(func() {
