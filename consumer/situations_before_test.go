@@ -379,6 +379,7 @@ var beforeSituations = slices.Concat(invalidSituations(), []situation{
 		w.deadLetter(consumer.ReasonNoRelay)
 		w.frames(1)
 	}},
+	{"16_the_clinic_day_ends_while_the_gateway_is_dialled", expiresWhileDialled},
 })
 
 // reordered is the same create with its keys in another order and another timestamp.

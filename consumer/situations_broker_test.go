@@ -156,6 +156,8 @@ var brokerSituations = []situation{
 			w.confirmedIn(id, 1)
 		})
 	}},
+	{"63_the_copy_of_a_retry_is_refused", func(t *testing.T, url string) { copyRefused(t, url, listenKey.Key) }},
+	{"63_the_copy_of_a_postponement_is_refused", func(t *testing.T, url string) { copyRefused(t, url, "") }},
 }
 
 // both runs a situation on a plain queue and on a session queue; change may

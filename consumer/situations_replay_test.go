@@ -243,6 +243,8 @@ var replaySituations = []situation{
 		}
 		w.sameRow(before)
 	}},
+	{"81_the_copy_is_refused", replayCopyRefused},
+	{"90_the_relay_changes_while_a_replay_waits", relayChangesDuringReplay},
 }
 
 // killedHalfWay: the replay ends after a copy was sent and before its dead letter

@@ -300,6 +300,7 @@ var sentSituations = []situation{
 		w.confirmedIn(id, 1)
 		w.frames(3)
 	}},
+	{"43_a_conflict_holds_no_accession_number", conflictHoldsNothing},
 }
 
 // replied is the situation of one reply that decides at once.

@@ -1,6 +1,7 @@
 package consumer_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -49,6 +50,7 @@ type world struct {
 	lock     time.Duration // of messages and sessions
 	sessions bool          // the queue requires them
 	most     int           // deliveries of a message; 0: 10
+	largest  int           // bytes of a message; 0: 4 MiB
 	connects atomic.Int64  // clients opened by consumers and tests
 	url      string        // of the database
 	proxy    *proxy        // before it; nil: none
@@ -98,7 +100,7 @@ func newWorldWith(t testing.TB, url string, config relaytest.Config, change ...f
 	w.broker, err = servicebustest.NewServer(servicebustest.Config{
 		Queues: []servicebustest.Queue{{
 			Name: queue, LockDuration: w.lock, MaxDeliveryCount: w.most, RequiresSession: w.sessions,
-			DeadLetteringOnExpiration: true, MaxMessageBytes: 4 << 20,
+			DeadLetteringOnExpiration: true, MaxMessageBytes: cmp.Or(w.largest, 4<<20),
 		}, {Name: outcomeQueue}, {Name: outcomeQueue + "-unique", RequiresDuplicateDetection: true, RequiresSession: true}},
 		KeyName: "test", Key: leaktest.BrokerKey,
 	})
