@@ -23,6 +23,9 @@ import (
 func (w *world) dead() *consumer.DeadLetters {
 	d := &consumer.DeadLetters{Connect: w.connect, Queue: queue, Store: w.store, Now: w.now}
 	d.Hurry(func(d *consumer.Waits) { d.CanaryPoll, d.GatherRoutes = 10*time.Millisecond, 50*time.Millisecond })
+	if w.hurryDead != nil {
+		d.Hurry(w.hurryDead)
+	}
 	return d
 }
 

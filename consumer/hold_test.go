@@ -127,7 +127,7 @@ func TestHoldEmptiesASessionInTheEnd(t *testing.T) {
 	held := []action{newCreate(), newCreate()}
 	w.enqueue(held...)
 	w.noticed(held)
-	w.ahead.Store(int64(10 * time.Minute)) // past what is read again too
+	w.ahead.Store(int64(10 * time.Minute))
 	for _, a := range held {
 		w.until("it is postponed", func() bool { return w.row(a.id()).NextTry().After(w.now().Add(time.Minute)) })
 		w.waitsUntried(a.id())

@@ -147,7 +147,7 @@ func TestMetricsFromSQL(t *testing.T) {
 // lost its lock, and one that cannot be read.
 func TestMetricsOfTrouble(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, storetest.URL(t, "sqlite"), func(w *world, _ *relaytest.GatewayConfig) { w.lock = 2 * time.Second })
+	w := newWorld(t, storetest.URL(t, "sqlite"), func(w *world, _ *relaytest.GatewayConfig) { w.lock = 6 * time.Second })
 	keys := w.consumer.Secret
 	w.consumer.Secret = func(variable string) string {
 		if variable == "BROKEN" {

@@ -31,7 +31,7 @@ var brokerSituations = []situation{
 	}},
 	{"64_no_failure_is_written_from_the_lost_side", func(t *testing.T, url string) {
 		w := newWorld(t, url, shortLease, func(w *world, _ *relaytest.GatewayConfig) {
-			w.lock = 2 * time.Second // the loss shows at the renewal
+			w.lock = 4 * time.Second // the loss shows at the renewal
 		})
 		w.consumer.Retry.Delays = []time.Duration{time.Hour}
 		w.run()
@@ -52,7 +52,7 @@ var brokerSituations = []situation{
 		w.writtenOnce(1)
 	}},
 	{"64_what_stands_in_for_the_message_makes_its_settlement", func(t *testing.T, url string) {
-		w := running(t, url, shortLease, func(w *world, _ *relaytest.GatewayConfig) { w.lock = 2 * time.Second })
+		w := running(t, url, shortLease, func(w *world, _ *relaytest.GatewayConfig) { w.lock = 4 * time.Second })
 		w.gateway.Script(relaytest.Reply{Text: `{"status":"error","message":"database is locked"}`})
 		acked, goOn := w.stopAfter("exchange")
 		id := w.enqueue(newCreate())
@@ -229,10 +229,12 @@ func (w *world) noTightLoop() {
 // survive either.
 func (w *world) connectAnew() {
 	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = w.client.Close(ctx)
 	client, err := w.connect()
 	w.must(err)
-	w.client, w.sender = client, nil
-	w.t.Cleanup(func() { w.check(client.Close(context.Background())) })
+	w.client, w.sender = client, nil // which is closed with the world
 }
 
 func (w *world) allConfirmed(all []action) bool {

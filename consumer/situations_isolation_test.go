@@ -102,7 +102,7 @@ var isolationSituations = []situation{
 			Relay: w.relay.Addr() + "/" + provider, Failures: 3, FailingSince: &now, OpenedAt: &now, NextProbeAt: &now, LastPhase: &phase, LastFailureAt: &now,
 		}))
 		for _, c := range []*consumer.Consumer{w.consumer, w.replica()} {
-			c.Concurrency, c.ClaimLease = 1, time.Second
+			c.Concurrency = 1
 			w.runAnother(c)
 		}
 		for range 20 { // so that each replica has some

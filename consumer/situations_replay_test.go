@@ -89,7 +89,7 @@ var replaySituations = []situation{
 			w.gateway.SetMode(relaytest.ModeReject)
 			all := w.fail(20)
 			w.gateway.SetMode(relaytest.ModeOffline)
-			report := w.replay(consumer.Replay{CanaryWait: time.Second})
+			report := w.replay(consumer.Replay{CanaryWait: 5 * time.Second})
 			if report.Sent != 1 || report.Confirmed != 0 || report.NotSent != 19 || report.NotReached != 0 {
 				t.Errorf("report %+v", report)
 			}
@@ -107,6 +107,8 @@ var replaySituations = []situation{
 			w.until("all are confirmed", func() bool { return w.allConfirmed(all) })
 			w.noDeadLetter()
 			w.writtenOnce(20)
+		}, func(w *world, _ *relaytest.GatewayConfig) {
+			w.consumer.Retry.Delays = []time.Duration{6 * time.Second} // later than it is waited for
 		})
 	}},
 	{"85_discard", func(t *testing.T, url string) {

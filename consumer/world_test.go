@@ -56,7 +56,8 @@ type world struct {
 	proxy    *proxy        // before it; nil: none
 	told     *recorder     // metrics and spans of the consumer
 
-	confirmed map[string]bool // actions that were seen to be
+	confirmed map[string]bool       // actions that were seen to be
+	hurryDead func(*consumer.Waits) // changes the waits of dead; nil: not
 }
 
 // newWorld makes one with the database at url. change may alter the consumer
