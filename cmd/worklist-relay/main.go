@@ -88,11 +88,11 @@ func fitTerminal(root *cobra.Command) {
 		"Flags.FlagUsages ", "Flags.FlagUsagesWrapped 75 ",
 		" for more information about a command.", " tells more.",
 	).Replace(root.UsageTemplate()))
-	commands := []*cobra.Command{root}
-	for len(commands) > 0 {
-		commands[0].Long = reflowed(commands[0].Long)
-		commands = append(commands[1:], commands[0].Commands()...)
-	}
+	help := root.HelpFunc() // for the commands below, too
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		cmd.Long = reflowed(cmd.Long)
+		help(cmd, args)
+	})
 }
 
 // failure is an error of a command that was understood, with its exit code.

@@ -8,10 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -56,7 +54,7 @@ func asTests(m *suite.M) int {
 		panic(err)
 	}
 	os.Setenv("PATH", bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
-	defer idle.close()
+	defer closeTerminals()
 	return m.Run()
 }
 
@@ -102,21 +100,24 @@ type terminal struct {
 	hangUp  io.Closer
 }
 
-// terminals are those that nobody uses.
-type terminals struct {
-	mu   sync.Mutex // guards list
-	list []*terminal
-}
-
-var idle terminals
+// idle are those that nobody uses.
+var idle = make(chan *terminal, 64)
 
 // Run runs a command line in a process of the program.
 func (c CommandLine) Run() (o Outcome, err error) {
 	// A process reads the system's authorities once.
 	alone := slices.ContainsFunc(c.Env, func(v string) bool { return strings.HasPrefix(v, "SSL_CERT_FILE=") })
-	t, err := idle.take(alone)
-	if err != nil {
-		return o, err
+	others := idle
+	if alone {
+		others = nil
+	}
+	var t *terminal
+	select {
+	case t = <-others:
+	case <-time.After(100 * time.Millisecond): // some commands take long
+		if t, err = startTerminal(); err != nil {
+			return o, err
+		}
 	}
 	late := time.AfterFunc(Patience, func() { _ = t.cmd.Process.Kill() })
 	defer late.Stop()
@@ -124,18 +125,11 @@ func (c CommandLine) Run() (o Outcome, err error) {
 	if alone || err != nil {
 		return o, errors.Join(err, t.close())
 	}
-	idle.give(t)
+	idle <- t
 	return o, nil
 }
 
-func (ts *terminals) take(fresh bool) (*terminal, error) {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	if last := len(ts.list) - 1; last >= 0 && !fresh {
-		t := ts.list[last]
-		ts.list = ts.list[:last]
-		return t, nil
-	}
+func startTerminal() (*terminal, error) {
 	cmd := exec.Command(Program)
 	cmd.Env, cmd.Stderr = append(os.Environ(), terminalVariable+"=1"), os.Stderr
 	in, err := cmd.StdinPipe()
@@ -149,16 +143,9 @@ func (ts *terminals) take(fresh bool) (*terminal, error) {
 	return &terminal{cmd, json.NewEncoder(in), json.NewDecoder(out), in}, cmd.Start()
 }
 
-func (ts *terminals) give(t *terminal) {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	ts.list = append(ts.list, t)
-}
-
-func (ts *terminals) close() {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	for _, t := range ts.list {
+func closeTerminals() {
+	close(idle)
+	for t := range idle {
 		if err := t.close(); err != nil {
 			panic(err)
 		}
@@ -171,7 +158,6 @@ func (t *terminal) close() error {
 
 // serveTerminal runs command lines until there are no more.
 func serveTerminal(in io.Reader, out io.Writer) int {
-	debug.SetGCPercent(400) // a command needs little, and is over soon
 	lines, answers := json.NewDecoder(in), json.NewEncoder(out)
 	for {
 		var c CommandLine
