@@ -25,7 +25,7 @@ func TestSamplesAreValidDistinctAndSynthetic(t *testing.T) {
 	accession := regexp.MustCompile(`^SYN[A-Z2-7]{13}$`)
 	for seed := range uint64(3) {
 		printed.Reset()
-		if err := (sampleFlags{count: 200, seed: seed}).print(&printed, []string{"a", "b", "c"}); err != nil {
+		if err := (sampleFlags{count: 200, seed: seed}).print(&printed, []string{"a", "b", "c"}, day); err != nil {
 			t.Fatal(err)
 		}
 		lines := strings.Split(strings.TrimSuffix(printed.String(), "\n"), "\n")
@@ -121,7 +121,7 @@ func TestSamplesWithUpdates(t *testing.T) {
 	t.Parallel()
 	var printed, again bytes.Buffer
 	flags := sampleFlags{count: 300, seed: 3, updates: true}
-	if err := errors.Join(flags.print(&printed, []string{"a", "b", "c"}), flags.print(&again, []string{"a", "b", "c"})); err != nil {
+	if err := errors.Join(flags.print(&printed, []string{"a", "b", "c"}, day), flags.print(&again, []string{"a", "b", "c"}, day)); err != nil {
 		t.Fatal(err)
 	}
 	if printed.String() != again.String() {

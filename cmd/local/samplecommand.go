@@ -43,7 +43,11 @@ func sampleCommand() *cobra.Command {
 			if !cmd.Flags().Changed("seed") {
 				f.seed = rand.Uint64()
 			}
-			if err := f.print(cmd.OutOrStdout(), providers); err != nil {
+			now, err := clinicNow()
+			if err == nil {
+				err = f.print(cmd.OutOrStdout(), providers, now)
+			}
+			if err != nil {
 				return fmt.Errorf("sample: %w", err)
 			}
 			return nil
@@ -70,11 +74,7 @@ func parseProviders(text string) ([]string, error) {
 	return providers, nil
 }
 
-func (f sampleFlags) print(w io.Writer, providers []string) error {
-	now, err := clinicNow()
-	if err != nil {
-		return err
-	}
+func (f sampleFlags) print(w io.Writer, providers []string, now time.Time) error {
 	p := producer{sampler: newSampler(f.seed, now), providers: providers, creates: f.count}
 	if f.updates {
 		p.creates = (f.count + len(courseOfItem)) / (1 + len(courseOfItem))
