@@ -25,6 +25,7 @@ type bench struct {
 	postgres string    // URL; "": SQLite only
 	program  string    // worklist-relay; "": it is built
 	share    int       // of the full number of actions, one in so many is measured
+	makespan int       // gateways of measures 1 to 3
 	tell     io.Writer // what is being measured
 	figures  []figure
 }
@@ -114,7 +115,7 @@ func benchCommand() *cobra.Command {
 			if err != nil {
 				return usage(fmt.Errorf("bench: --only: %w", err))
 			}
-			b := &bench{postgres: f.databaseURL, program: f.program, share: 1, tell: cmd.ErrOrStderr()}
+			b := &bench{postgres: f.databaseURL, program: f.program, share: 1, makespan: makespanGateways, tell: cmd.ErrOrStderr()}
 			if f.quick {
 				b.share = quickShare
 			}

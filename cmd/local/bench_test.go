@@ -17,17 +17,17 @@ import (
 )
 
 // allFigures takes each once: with -long as bench does, of few actions, and
-// otherwise of fewer, all parts at a time, with a program that is linked already
-// and connections that are not idle for long.
+// otherwise of fewer and with fewer gateways, all parts at a time, with a program
+// that is linked already and connections that are not idle for long.
 func allFigures(t *testing.T) (figures []figure) {
-	all := bench{postgres: os.Getenv("TEST_DATABASE_URL"), share: 25, tell: io.Discard}
+	all := bench{postgres: os.Getenv("TEST_DATABASE_URL"), share: 25, makespan: makespanGateways, tell: io.Discard}
 	if suite.Long() {
 		if err := all.run(t.Context(), benchParts); err != nil {
 			t.Fatal(err)
 		}
 		return all.figures
 	}
-	all.share, all.program = 1000, linked(t)
+	all.share, all.makespan, all.program = 1000, 5, linked(t)
 	parts, errs := make([]bench, len(benchParts)), make([]error, len(benchParts))
 	var running sync.WaitGroup
 	for i := range parts {
@@ -173,7 +173,7 @@ func BenchmarkMakespan(b *testing.B) {
 		eachBenchDatabase(b, func(b *testing.B, url string) {
 			var ours time.Duration
 			for b.Loop() {
-				took, err := amongLost(b.Context(), url, pause, n)
+				took, err := amongLost(b.Context(), url, uniform(makespanGateways, relaytest.ModePersistent, pause), n)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -46,29 +46,29 @@ func (b *bench) benchMakespan(ctx context.Context) error {
 	const pause = 100 * time.Millisecond
 	n := b.scaled(50)
 	for _, database := range b.databases() {
-		persistent := uniform(makespanGateways, relaytest.ModePersistent, pause)
+		persistent := func(pause time.Duration) []gateway { return uniform(b.makespan, relaytest.ModePersistent, pause) }
 		how := fmt.Sprintf("%d gateways, %d actions each, session queue, %s: from the consumer's start to the last reply, "+
-			"against a goroutine for each gateway that dials once and exchanges, at the same relay and gateways", makespanGateways, n, database.name)
-		ours, bare, err := makespan(ctx, database.url, persistent, n, false)
+			"against a goroutine for each gateway that dials once and exchanges, at the same relay and gateways", b.makespan, n, database.name)
+		ours, bare, err := makespan(ctx, database.url, persistent(pause), n, false)
 		if err != nil {
 			return err
 		}
 		b.add(reported("1 persistent, 100 ms, "+database.name, seconds(ours), "s", how).against(seconds(bare)).atMost(1.05))
 
-		among, err := amongLost(ctx, database.url, pause, n)
+		among, err := amongLost(ctx, database.url, persistent(pause), n)
 		if err != nil {
 			return err
 		}
 		b.add(reported("3 beside silent, offline, rejecting, "+database.name, seconds(among), "s",
 			"as 1, but for three of the gateways, and without waiting for those; against 1").against(seconds(ours)).atMost(1.05))
 
-		ours, bare, err = makespan(ctx, database.url, uniform(makespanGateways, relaytest.ModePersistent, pause/5), n, false)
+		ours, bare, err = makespan(ctx, database.url, persistent(pause/5), n, false)
 		if err != nil {
 			return err
 		}
 		b.add(reported("1 persistent, 20 ms, "+database.name, seconds(ours), "s", how).against(seconds(bare)))
 
-		ours, bare, err = makespan(ctx, database.url, uniform(makespanGateways, relaytest.ModeOneShot, pause), n, true)
+		ours, bare, err = makespan(ctx, database.url, uniform(b.makespan, relaytest.ModeOneShot, pause), n, true)
 		if err != nil {
 			return err
 		}
@@ -78,10 +78,9 @@ func (b *bench) benchMakespan(ctx context.Context) error {
 	return nil
 }
 
-// amongLost is the makespan of all but three of the gateways, of which one takes
+// amongLost is the makespan of all but the first three of the gateways, of which one takes
 // actions and never answers, one does not listen, and one refuses.
-func amongLost(ctx context.Context, url string, pause time.Duration, n int) (took time.Duration, err error) {
-	gateways := uniform(makespanGateways, relaytest.ModePersistent, pause)
+func amongLost(ctx context.Context, url string, gateways []gateway, n int) (took time.Duration, err error) {
 	for i, mode := range []relaytest.Mode{relaytest.ModeSilent, relaytest.ModeOffline, relaytest.ModeReject} {
 		gateways[i].Mode = mode
 	}
