@@ -51,7 +51,7 @@ func (s *Server) closeHTTP() error {
 // authorized checks the token of a request as $cbs does.
 func (s *Server) authorized(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		token, now := r.Header.Get("Authorization"), time.Now()
+		token, now := r.Header.Get("Authorization"), s.clock.now()
 		var refused *fault
 		switch {
 		case s.faults.tokensRefused.is(now):

@@ -40,6 +40,7 @@ func withHTTP(config *servicebustest.Config) {
 }
 
 func TestAdministration(t *testing.T) {
+	t.Parallel()
 	prove(t, []behaviour{
 		{name: "health", config: withHTTP, prove: func(t *testing.T, r *rig) {
 			t.Cleanup(http.DefaultClient.CloseIdleConnections)

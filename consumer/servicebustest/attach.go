@@ -24,7 +24,7 @@ func (s *session) attach(p *amqp.Attach) *amqp.Error {
 	if s.in[p.Handle] != nil || s.out[p.Handle] != nil || s.detached[p.Handle] {
 		return &amqp.Error{Condition: "amqp:session:handle-in-use", Description: "the handle is in use"}
 	}
-	now := time.Now()
+	now := s.conn.server.clock.now()
 	wish, reason := parseWish(p, now)
 	n := node{}
 	if reason == nil {

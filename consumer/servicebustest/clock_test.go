@@ -11,48 +11,54 @@ import (
 )
 
 func TestLocks(t *testing.T) {
-	short := servicebustest.Queue{LockDuration: 150 * time.Millisecond}
+	t.Parallel()
+	// lost has the locks of a minute run out.
+	lost := func(r *rig) { r.server.Advance(2 * time.Minute) }
 	prove(t, []behaviour{
-		{name: "a lock that runs out counts a delivery", queue: short, prove: func(t *testing.T, r *rig) {
+		{name: "a lock that runs out counts a delivery", prove: func(t *testing.T, r *rig) {
 			r.send("a")
 			receiver := r.receiver()
 			r.receiveOne(receiver)
+			lost(r)
 			if m := r.receiveOne(receiver); m.DeliveryCount != 2 {
 				t.Errorf("delivery %d", m.DeliveryCount)
 			}
 		}},
-		{name: "a renewed lock holds longer", queue: servicebustest.Queue{LockDuration: 400 * time.Millisecond}, prove: func(t *testing.T, r *rig) {
+		{name: "a renewed lock holds longer", prove: func(t *testing.T, r *rig) {
 			r.send("a")
 			receiver := r.receiver()
 			m := r.receiveOne(receiver)
 			first := *m.LockedUntil
 			for range 3 {
-				r.after(m.LockedUntil.Add(-200 * time.Millisecond))
+				r.server.Advance(40 * time.Second)
 				must(t, receiver.RenewMessageLock(r.ctx, m, nil))
 			}
-			if !m.LockedUntil.After(first.Add(300 * time.Millisecond)) {
+			if !m.LockedUntil.After(first.Add(100 * time.Second)) {
 				t.Errorf("first until %s, now until %s", first, m.LockedUntil)
 			}
 			must(t, receiver.CompleteMessage(r.ctx, m, nil))
 		}},
-		{name: "a lost lock cannot be renewed", queue: short, prove: func(t *testing.T, r *rig) {
+		{name: "a lost lock cannot be renewed", prove: func(t *testing.T, r *rig) {
 			r.send("a")
 			receiver := r.receiver()
 			m := r.receiveOne(receiver)
+			lost(r)
 			r.state(servicebustest.QueueState{Active: 1})
 			code(t, receiver.RenewMessageLock(r.ctx, m, nil), azservicebus.CodeLockLost)
 		}},
-		{name: "settling under a lost lock fails, and the message stays", queue: short, prove: func(t *testing.T, r *rig) {
+		{name: "settling under a lost lock fails, and the message stays", prove: func(t *testing.T, r *rig) {
 			r.send("a")
 			receiver := r.receiver()
 			m := r.receiveOne(receiver)
+			lost(r)
 			r.state(servicebustest.QueueState{Active: 1})
 			code(t, receiver.CompleteMessage(r.ctx, m, nil), azservicebus.CodeLockLost)
 			r.state(servicebustest.QueueState{Active: 1})
 		}},
-		{name: "a lock that ran out at its last delivery dead-letters", queue: servicebustest.Queue{LockDuration: 50 * time.Millisecond, MaxDeliveryCount: 1}, prove: func(t *testing.T, r *rig) {
+		{name: "a lock that ran out at its last delivery dead-letters", queue: servicebustest.Queue{MaxDeliveryCount: 1}, prove: func(t *testing.T, r *rig) {
 			r.send("a")
 			r.receiveOne(r.receiver())
+			lost(r)
 			r.state(servicebustest.QueueState{DeadLettered: 1})
 		}},
 		{name: "a lock outlives its link", prove: func(t *testing.T, r *rig) {
@@ -63,10 +69,12 @@ func TestLocks(t *testing.T) {
 			r.nothing(r.receiver(), 50*time.Millisecond)
 			r.state(servicebustest.QueueState{Locked: 1})
 		}},
-		{name: "a deferred message whose lock runs out stays deferred", queue: short, prove: func(t *testing.T, r *rig) {
+		{name: "a deferred message whose lock runs out stays deferred", prove: func(t *testing.T, r *rig) {
 			receiver, number := r.deferOne()
 			_, err := receiver.ReceiveDeferredMessages(r.ctx, []int64{number}, nil)
 			must(t, err)
+			r.state(servicebustest.QueueState{Locked: 1})
+			lost(r)
 			r.state(servicebustest.QueueState{Deferred: 1})
 			if got := r.server.Messages(queueName)[0].DeliveryCount; got != 1 {
 				t.Errorf("delivery count %d", got)
@@ -76,6 +84,11 @@ func TestLocks(t *testing.T) {
 }
 
 func TestExpiry(t *testing.T) {
+	t.Parallel()
+	// Whose messages live for a minute, also while they are locked.
+	brief := servicebustest.Queue{DefaultTTL: time.Minute, LockDuration: 5 * time.Minute}
+	briefly := brief
+	briefly.DeadLetteringOnExpiration = true
 	prove(t, []behaviour{
 		{name: "a message that expires vanishes", prove: func(t *testing.T, r *rig) {
 			r.sendMessage(&azservicebus.Message{TimeToLive: ptr(50 * time.Millisecond)})
@@ -88,53 +101,59 @@ func TestExpiry(t *testing.T) {
 				t.Errorf("reason %s", *m.DeadLetterReason)
 			}
 		}},
-		{name: "the queue's time to live bounds a message's", queue: servicebustest.Queue{DefaultTTL: 100 * time.Millisecond}, prove: func(t *testing.T, r *rig) {
+		{name: "the queue's time to live bounds a message's", queue: brief, prove: func(t *testing.T, r *rig) {
 			r.sendMessage(&azservicebus.Message{TimeToLive: ptr(time.Hour)})
 			r.sendMessage(&azservicebus.Message{})
-			if m := r.receiveOne(r.receiver()); *m.TimeToLive != 100*time.Millisecond {
+			if m := r.receiveOne(r.receiver()); *m.TimeToLive != time.Minute {
 				t.Errorf("time to live %s", *m.TimeToLive)
 			}
+			r.server.Advance(2 * time.Minute)
 			r.state(servicebustest.QueueState{Locked: 1})
 		}},
 		{name: "a message's time to live may be shorter than the queue's", queue: servicebustest.Queue{DefaultTTL: time.Hour}, prove: func(t *testing.T, r *rig) {
 			r.sendMessage(&azservicebus.Message{TimeToLive: ptr(50 * time.Millisecond)})
 			r.state(servicebustest.QueueState{})
 		}},
-		{name: "a locked message expires once it is given back", queue: servicebustest.Queue{DefaultTTL: 100 * time.Millisecond}, prove: func(t *testing.T, r *rig) {
+		{name: "a locked message expires once it is given back", queue: brief, prove: func(t *testing.T, r *rig) {
 			r.send("a")
 			receiver := r.receiver()
 			m := r.receiveOne(receiver)
-			r.after(m.EnqueuedTime.Add(150 * time.Millisecond))
+			r.server.Advance(2 * time.Minute)
 			r.state(servicebustest.QueueState{Locked: 1})
 			must(t, receiver.AbandonMessage(r.ctx, m, nil))
 			r.state(servicebustest.QueueState{})
 		}},
-		{name: "a locked message can be completed after its time", queue: servicebustest.Queue{DefaultTTL: 50 * time.Millisecond, DeadLetteringOnExpiration: true}, prove: func(t *testing.T, r *rig) {
+		{name: "a locked message can be completed after its time", queue: briefly, prove: func(t *testing.T, r *rig) {
 			r.send("a")
 			receiver := r.receiver()
 			m := r.receiveOne(receiver)
-			r.after(m.EnqueuedTime.Add(80 * time.Millisecond))
+			r.server.Advance(2 * time.Minute)
 			must(t, receiver.CompleteMessage(r.ctx, m, nil))
 			r.state(servicebustest.QueueState{})
 		}},
-		{name: "dead letters do not expire", queue: servicebustest.Queue{DefaultTTL: 100 * time.Millisecond}, prove: func(t *testing.T, r *rig) {
+		{name: "dead letters do not expire", queue: brief, prove: func(t *testing.T, r *rig) {
 			r.deadLetterOne("dead")
 			r.send("expires")
+			r.server.Advance(2 * time.Minute)
 			r.state(servicebustest.QueueState{DeadLettered: 1})
 		}},
 	})
 }
 
 func TestScheduling(t *testing.T) {
+	t.Parallel()
 	prove(t, []behaviour{
 		{name: "a scheduled message becomes active with a new sequence number", prove: func(t *testing.T, r *rig) {
-			due := time.Now().Add(200 * time.Millisecond)
+			due := time.Now().Add(time.Hour)
 			numbers, err := r.sender().ScheduleMessages(r.ctx, []*azservicebus.Message{{Body: []byte("scheduled")}}, due, nil)
 			must(t, err)
 			r.state(servicebustest.QueueState{Scheduled: 1})
 			r.send("sent later")
 			receiver := r.receiver()
-			first, second := r.receiveOne(receiver), r.receiveOne(receiver)
+			first := r.receiveOne(receiver)
+			must(t, receiver.CompleteMessage(r.ctx, first, nil))
+			r.server.Advance(time.Hour)
+			second := r.receiveOne(receiver)
 			if diff := cmp.Diff([]string{"sent later", "scheduled"}, []string{string(first.Body), string(second.Body)}); diff != "" {
 				t.Error(diff)
 			}
@@ -184,6 +203,7 @@ func TestScheduling(t *testing.T) {
 }
 
 func TestDuplicates(t *testing.T) {
+	t.Parallel()
 	named := func(id string) *azservicebus.Message {
 		return &azservicebus.Message{Body: []byte(id), MessageID: ptr(id)}
 	}
@@ -206,9 +226,9 @@ func TestDuplicates(t *testing.T) {
 			must(t, err)
 			r.state(servicebustest.QueueState{Active: 1})
 		}},
-		{name: "an id is forgotten after the window", queue: servicebustest.Queue{RequiresDuplicateDetection: true, DuplicateDetectionWindow: 50 * time.Millisecond}, prove: func(t *testing.T, r *rig) {
+		{name: "an id is forgotten after the window", queue: servicebustest.Queue{RequiresDuplicateDetection: true, DuplicateDetectionWindow: time.Minute}, prove: func(t *testing.T, r *rig) {
 			r.sendMessage(named("one"))
-			r.after(time.Now().Add(60 * time.Millisecond))
+			r.server.Advance(2 * time.Minute)
 			r.sendMessage(named("one"))
 			r.state(servicebustest.QueueState{Active: 2})
 		}},

@@ -14,6 +14,7 @@ func configWith(queues string) string {
 }
 
 func TestReadConfig(t *testing.T) {
+	t.Parallel()
 	got, err := servicebustest.ReadConfig(strings.NewReader(configWith(`
 		{"Name":"worklist","Properties":{
 			"LockDuration":"PT1M30S","MaxDeliveryCount":3,"RequiresSession":true,"RequiresDuplicateDetection":true,
@@ -36,6 +37,7 @@ func TestReadConfig(t *testing.T) {
 }
 
 func TestReadConfigFaults(t *testing.T) {
+	t.Parallel()
 	property := func(text string) string { return configWith(`{"Name":"a"},{"Name":"q","Properties":{` + text + `}}`) }
 	const at = "UserConfig.Namespaces[0].Queues[1]"
 	tests := []struct{ name, text, want string }{

@@ -72,14 +72,16 @@ func (q *queue) run(stop <-chan struct{}) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		moves := q.clock.moves()
+		if next := q.passDeadlines(q.clock.now()); !next.IsZero() {
+			timer.Reset(next.Sub(q.clock.now()))
+		}
 		select {
 		case <-stop:
 			return
 		case <-q.rearm:
+		case <-moves:
 		case <-timer.C:
-		}
-		if next := q.passDeadlines(time.Now()); !next.IsZero() {
-			timer.Reset(time.Until(next))
 		}
 	}
 }

@@ -27,8 +27,8 @@ type window struct {
 	until atomic.Int64 // nanoseconds since 1970
 }
 
-func (w *window) open(d time.Duration) {
-	w.until.Store(time.Now().Add(orDefault(d, DefaultFaultDuration)).UnixNano())
+func (w *window) open(now time.Time, d time.Duration) {
+	w.until.Store(now.Add(orDefault(d, DefaultFaultDuration)).UnixNano())
 }
 
 func (w *window) left(now time.Time) time.Duration {
@@ -79,7 +79,7 @@ func (s *Server) DetachLinks() {
 // ExpireLocks ends every lock of a message or session now, as if it had run out: a delivery is counted, and the message is delivered
 // again. A link that has lost its session by that is detached with com.microsoft:session-lock-lost.
 func (s *Server) ExpireLocks() {
-	now := time.Now()
+	now := s.clock.now()
 	for _, q := range s.queues {
 		q.expireLocks(now)
 	}
@@ -99,15 +99,15 @@ func (s *Server) ExpireTokens() {
 
 // Throttle answers com.microsoft:server-busy to sends, settlements, requests and new links for d, 0 for 5 s. Links that are
 // attached stay, and get no messages meanwhile; those that wait for a session go on waiting.
-func (s *Server) Throttle(d time.Duration) { s.faults.throttled.open(d) }
+func (s *Server) Throttle(d time.Duration) { s.faults.throttled.open(s.clock.now(), d) }
 
 // RefuseTokens answers 401 to every token that is presented in the next d, 0 for 5 s. Links that are attached stay.
-func (s *Server) RefuseTokens(d time.Duration) { s.faults.tokensRefused.open(d) }
+func (s *Server) RefuseTokens(d time.Duration) { s.faults.tokensRefused.open(s.clock.now(), d) }
 
 // Delay holds everything that the server sends back by per, 0 for 500 ms, during the next d, 0 for 5 s. Nothing is reordered.
 func (s *Server) Delay(per, d time.Duration) {
 	s.faults.delay.Store(int64(orDefault(per, DefaultDelay)))
-	s.faults.delayed.open(d)
+	s.faults.delayed.open(s.clock.now(), d)
 }
 
 // Away closes the listener and cuts the connections, and listens on the same port again after d, 0 for 5 s. Messages and their
@@ -119,18 +119,25 @@ func (s *Server) Away(d time.Duration) {
 		return
 	}
 	s.hangUp()
-	s.running.Go(func() { s.comeBack(orDefault(d, DefaultFaultDuration)) })
+	at := s.clock.now().Add(orDefault(d, DefaultFaultDuration))
+	s.running.Go(func() { s.comeBack(at) })
 }
 
-// comeBack listens again after d. Somebody else may have taken the port meanwhile: it tries until it has it back.
-func (s *Server) comeBack(d time.Duration) {
-	timer := time.NewTimer(d)
+// comeBack listens again then. Somebody else may have taken the port meanwhile: it tries until it has it back.
+func (s *Server) comeBack(at time.Time) {
+	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		moves := s.clock.moves()
 		select {
 		case <-s.stop:
 			return
+		case <-moves:
 		case <-timer.C:
+		}
+		if left := at.Sub(s.clock.now()); left > 0 {
+			timer.Reset(left)
+			continue
 		}
 		listener, err := net.Listen("tcp", s.addr)
 		if err != nil {

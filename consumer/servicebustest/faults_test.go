@@ -14,6 +14,7 @@ import (
 )
 
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	prove(t, []behaviour{
 		{name: "dropped connections: the client dials again and messages stay locked", prove: func(t *testing.T, r *rig) {
 			r.send("a", "b")
@@ -87,7 +88,7 @@ func TestFaults(t *testing.T) {
 			must(t, sender.SendMessage(r.ctx, &azservicebus.Message{}, nil))
 		}},
 		{name: "delay: answers come later, in order, and nothing is lost", prove: delayed},
-		{name: "away: nobody listens, then the messages are there again", prove: away},
+		{name: "away: nobody listens, then the messages are there again", queue: servicebustest.Queue{LockDuration: 5 * time.Minute}, prove: away},
 		{name: "a disabled queue detaches and refuses, an enabled one serves", prove: disabled},
 		{name: "faults go by name", prove: faultNames},
 	})
@@ -110,13 +111,14 @@ func throttling(t *testing.T, r *rig) {
 	_, err = sdk.PeekMessages(r.ctx, 1, nil)
 	must(t, err)
 
-	r.server.Throttle(300 * time.Millisecond)
+	r.server.Throttle(time.Minute)
 	condition(t, sender.Send(r.ctx, amqp.NewMessage([]byte("c")), nil), "com.microsoft:server-busy")
 	condition(t, receiver.AcceptMessage(r.ctx, m), "com.microsoft:server-busy")
 	r.state(servicebustest.QueueState{Locked: 2})
 	must(t, receiver.IssueCredit(1))
 	r.server.ExpireLocks()
 	r.state(servicebustest.QueueState{Active: 2}) // there is credit for one of them
+	r.server.Advance(time.Minute)
 	if _, err := receiver.Receive(r.ctx, nil); err != nil {
 		t.Error(err)
 	}
@@ -152,15 +154,16 @@ func away(t *testing.T, r *rig) {
 	r.send("a", "b")
 	receiver := r.receiver()
 	r.receiveOne(receiver)
-	r.server.Away(300 * time.Millisecond)
+	r.server.Away(time.Minute)
 	r.server.Away(time.Millisecond) // changes nothing: it is away
-	r.after(time.Now().Add(100 * time.Millisecond))
+	r.after(time.Now().Add(50 * time.Millisecond))
 	if conn, err := net.Dial("tcp", r.server.Addr()); err == nil {
 		conn.Close()
 		t.Error("the server listens while it is away")
 	}
+	r.server.Advance(time.Minute)
 	r.eventually(func() bool {
-		ctx, cancel := context.WithTimeout(r.ctx, time.Second)
+		ctx, cancel := context.WithTimeout(r.ctx, 5*time.Second)
 		defer cancel()
 		messages, err := receiver.ReceiveMessages(ctx, 1, nil)
 		return err == nil && len(messages) == 1 && string(messages[0].Body) == "b"

@@ -107,7 +107,7 @@ func (q *queue) review(g *group) {
 			g.holder.wake()
 		}
 	case deliverable && q.sessions.wanted.Len() > 0:
-		q.grant(g, q.sessions.wanted.Front().Value.(*consumer), time.Now())
+		q.grant(g, q.sessions.wanted.Front().Value.(*consumer), q.clock.now())
 	case deliverable && g.place == nil:
 		g.place = q.sessions.available.PushBack(g)
 	case !deliverable && g.place != nil:

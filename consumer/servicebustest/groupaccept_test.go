@@ -15,6 +15,7 @@ import (
 )
 
 func TestAcceptingSessions(t *testing.T) {
+	t.Parallel()
 	prove(t, []behaviour{
 		{name: "a session is accepted by its id and gets its messages only", queue: sessionQueue, prove: acceptByID},
 		{name: "the next session is one with messages", queue: sessionQueue, prove: func(t *testing.T, r *rig) {

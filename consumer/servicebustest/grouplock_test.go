@@ -12,7 +12,7 @@ import (
 )
 
 func TestSessionLocks(t *testing.T) {
-	short := servicebustest.Queue{RequiresSession: true, LockDuration: 200 * time.Millisecond}
+	t.Parallel()
 	prove(t, []behaviour{
 		{name: "a session is locked for the lock duration, and its messages with it", queue: sessionQueue, prove: func(t *testing.T, r *rig) {
 			r.sendTo("a", "a1")
@@ -32,21 +32,22 @@ func TestSessionLocks(t *testing.T) {
 				t.Errorf("message state tells %s, want %s", state.LockedUntil, until)
 			}
 		}},
-		{name: "a renewed session lock holds longer", queue: servicebustest.Queue{
-			RequiresSession: true, LockDuration: 900 * time.Millisecond,
-		}, prove: renewedSession},
-		{name: "a session lock that runs out counts a delivery of each message, and frees the session", queue: short, prove: sessionRunsOut},
-		{name: "a session lock that runs out goes to who waits", queue: short, prove: func(t *testing.T, r *rig) {
+		{name: "a renewed session lock holds longer", queue: sessionQueue, prove: renewedSession},
+		{name: "a session lock that runs out counts a delivery of each message, and frees the session", queue: sessionQueue, prove: sessionRunsOut},
+		{name: "a session lock that runs out goes to who waits", queue: sessionQueue, prove: func(t *testing.T, r *rig) {
 			r.sendTo("a", "a1")
 			first := r.accept("a")
 			r.receiveOne(first)
-			deliveries(t, r.receiveOne(<-r.later()), 2)
+			waiting := r.later()
+			r.server.Advance(2 * time.Minute)
+			deliveries(t, r.receiveOne(<-waiting), 2)
 		}},
 		{name: "a message that is lost with its session too often is dead-lettered", queue: servicebustest.Queue{
-			RequiresSession: true, LockDuration: 100 * time.Millisecond, MaxDeliveryCount: 1,
+			RequiresSession: true, MaxDeliveryCount: 1,
 		}, prove: func(t *testing.T, r *rig) {
 			r.sendTo("a", "a1", "a2", "a3")
 			r.receive(r.accept("a"), 2)
+			r.server.Advance(2 * time.Minute)
 			r.state(servicebustest.QueueState{Active: 1, DeadLettered: 2})
 			dead := r.receive(r.deadReceiver(), 2)
 			same(t, dead, "a1", "a2")
@@ -104,9 +105,7 @@ func TestSessionLocks(t *testing.T) {
 			r.receiveOne(receiver)
 			r.sessions(held("a", 1))
 		}},
-		{name: "the loss of one session leaves the client's others alone", queue: servicebustest.Queue{
-			RequiresSession: true, LockDuration: 800 * time.Millisecond,
-		}, prove: otherSessionsStay},
+		{name: "the loss of one session leaves the client's others alone", queue: sessionQueue, prove: otherSessionsStay},
 		{name: "the lock of a single message is not renewed", queue: sessionQueue, prove: func(t *testing.T, r *rig) {
 			r.sendTo("a", "a1")
 			session := r.rawSession()
@@ -137,10 +136,10 @@ func renewedSession(t *testing.T, r *rig) {
 	first := receiver.LockedUntil()
 	m := r.receiveOne(receiver)
 	for range 4 {
-		r.after(receiver.LockedUntil().Add(-600 * time.Millisecond))
+		r.server.Advance(40 * time.Second)
 		must(t, receiver.RenewSessionLock(r.ctx, nil))
 	}
-	if !receiver.LockedUntil().After(first.Add(300 * time.Millisecond)) {
+	if !receiver.LockedUntil().After(first.Add(2 * time.Minute)) {
 		t.Errorf("first until %s, now until %s", first, receiver.LockedUntil())
 	}
 	must(t, receiver.CompleteMessage(r.ctx, m, nil))
@@ -152,6 +151,7 @@ func sessionRunsOut(t *testing.T, r *rig) {
 	receiver := r.accept("a")
 	messages := r.receive(receiver, 3)
 	must(t, receiver.CompleteMessage(r.ctx, messages[0], nil))
+	r.server.Advance(2 * time.Minute)
 	r.sessions(free("a", 3))
 	r.state(servicebustest.QueueState{Active: 3})
 	again := r.receive(r.acceptNext(), 3)
@@ -219,7 +219,7 @@ func otherSessionsStay(t *testing.T, r *rig) {
 	r.receiveOne(losing)
 	m := r.receiveOne(staying)
 	for r.server.Sessions(queueName)[0].Held {
-		r.after(time.Now().Add(100 * time.Millisecond))
+		r.server.Advance(25 * time.Second)
 		must(t, staying.RenewSessionLock(r.ctx, nil))
 	}
 	if messages, err := losing.ReceiveMessages(r.ctx, 1, nil); len(messages) > 0 || err != nil {

@@ -11,6 +11,7 @@ import (
 )
 
 func TestSessionState(t *testing.T) {
+	t.Parallel()
 	prove(t, []behaviour{
 		{name: "a session keeps a state, without messages and without a holder", queue: sessionQueue, prove: keepState},
 		{name: "a state that is cleared leaves nothing", queue: sessionQueue, prove: func(t *testing.T, r *rig) {

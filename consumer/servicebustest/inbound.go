@@ -84,7 +84,7 @@ func (l *inbound) keep(whole, p *amqp.Transfer) {
 
 func (l *inbound) decide(p *amqp.Transfer) {
 	state := amqp.State{Kind: amqp.StateAccepted}
-	if err := l.accept(p.Payload, p.Format.Value, time.Now()); err != nil {
+	if err := l.accept(p.Payload, p.Format.Value, l.session.conn.server.clock.now()); err != nil {
 		state = rejection(err)
 	}
 	if !p.Settled {

@@ -9,6 +9,7 @@ import (
 
 // Clients for other languages than Go attach their links in other ways.
 func TestOtherClients(t *testing.T) {
+	t.Parallel()
 	prove(t, []behaviour{
 		{name: "an answer goes to the link that the request names, where it has no address", prove: answerByName},
 		{name: "an answer goes to the link with the address before one of that name", prove: answerByAddress},

@@ -48,7 +48,7 @@ func (l *outbound) leave(told bool) {
 	switch q := l.node.queue; {
 	case !l.serves():
 	case l.inSession && told:
-		q.leaveSession(&l.consumer, time.Now())
+		q.leaveSession(&l.consumer, q.clock.now())
 	case l.inSession:
 		q.quitWaiting(&l.consumer)
 	default:

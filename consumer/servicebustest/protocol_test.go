@@ -8,6 +8,7 @@ import (
 )
 
 func TestProtocolErrors(t *testing.T) {
+	t.Parallel()
 	end := func(condition amqp.Symbol, bad ...amqp.Performative) func(*testing.T, *rig) {
 		return func(t *testing.T, r *rig) {
 			w := dialWire(t, r.server)

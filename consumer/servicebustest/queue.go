@@ -20,6 +20,7 @@ import (
 type queue struct {
 	name     string // as configured; a dead-letter queue's ends in /$DeadLetterQueue
 	settings Queue  // with its defaults filled in
+	clock    *clock // the server's
 	dead     *queue // nil for a dead-letter queue
 
 	rearm chan struct{} // tells run that a nearer deadline came up
@@ -54,16 +55,16 @@ type consumer struct {
 const deadLetterSuffix = "/$DeadLetterQueue"
 
 // newQueue returns a queue with its dead-letter queue.
-func newQueue(settings Queue) *queue {
-	dead := emptyQueue(settings.Name+deadLetterSuffix, settings)
-	q := emptyQueue(settings.Name, settings)
+func newQueue(settings Queue, c *clock) *queue {
+	dead := emptyQueue(settings.Name+deadLetterSuffix, settings, c)
+	q := emptyQueue(settings.Name, settings, c)
 	q.dead = dead
 	return q
 }
 
-func emptyQueue(name string, settings Queue) *queue {
+func emptyQueue(name string, settings Queue, c *clock) *queue {
 	return &queue{
-		name: name, settings: settings, rearm: make(chan struct{}, 1), locked: make(map[amqp.UUID]*message),
+		name: name, settings: settings, clock: c, rearm: make(chan struct{}, 1), locked: make(map[amqp.UUID]*message),
 		history: newHistory(settings.DuplicateDetectionWindow), sessions: sessions{byID: make(map[string]*group)},
 	}
 }

@@ -13,6 +13,7 @@ import (
 )
 
 func TestReceiving(t *testing.T) {
+	t.Parallel()
 	prove(t, []behaviour{
 		{name: "messages come in the order they were sent", prove: func(t *testing.T, r *rig) {
 			r.send("a", "b", "c", "d")
@@ -170,6 +171,7 @@ func drain(t *testing.T, r *rig) {
 }
 
 func TestPeeking(t *testing.T) {
+	t.Parallel()
 	prove(t, []behaviour{
 		{name: "peeking shows messages in every state and changes none", prove: peekStates},
 		{name: "peeking goes on from the last sequence number", prove: func(t *testing.T, r *rig) {

@@ -3,6 +3,7 @@ package servicebustest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -57,7 +58,7 @@ func newRig(t *testing.T, config servicebustest.Config) *rig {
 	server, err := servicebustest.NewServer(config)
 	must(t, err)
 	t.Cleanup(func() { must(t, server.Close()) })
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	t.Cleanup(cancel)
 	r := &rig{t: t, ctx: ctx, server: server}
 	r.client = r.dial(server.ConnectionString())
@@ -163,17 +164,7 @@ func (r *rig) state(want servicebustest.QueueState) {
 // eventually waits for a condition, and fails with what describe returns if it does not come about.
 func (r *rig) eventually(met func() bool, describe func() any) {
 	r.t.Helper()
-	ticker := time.NewTicker(2 * time.Millisecond)
-	defer ticker.Stop()
-	deadline := time.NewTimer(15 * time.Second)
-	defer deadline.Stop()
-	for !met() {
-		select {
-		case <-ticker.C:
-		case <-deadline.C:
-			r.t.Fatalf("it never came about: %+v", describe())
-		}
-	}
+	suite.Until(r.t, "it came about", met, func() string { return fmt.Sprintf("%+v", describe()) })
 }
 
 // after waits until a moment has passed.

@@ -16,6 +16,7 @@ import (
 )
 
 func TestSending(t *testing.T) {
+	t.Parallel()
 	prove(t, []behaviour{
 		{name: "a message arrives and is gone once it is completed", prove: func(t *testing.T, r *rig) {
 			r.send("SYNTHETIC^ONE")
@@ -182,6 +183,7 @@ func manySenders(t *testing.T, r *rig) {
 }
 
 func TestOddMessages(t *testing.T) {
+	t.Parallel()
 	prove(t, []behaviour{
 		{name: "a value body arrives", prove: func(t *testing.T, r *rig) {
 			r.rawSend(&amqp.Message{Value: map[string]any{"name": "SYNTHETIC^VALUE"}})

@@ -58,6 +58,7 @@ type Server struct {
 	queues  map[string]*queue // by lower-case name, with the dead-letter queues
 	created time.Time
 	addr    string // of AMQP
+	clock   clock
 	faults  faults
 	cert    *certificate // nil without TLS
 	http    *http.Server // nil without HTTPAddr
@@ -115,7 +116,7 @@ func (s *Server) addQueue(settings Queue) error {
 	if err != nil {
 		return err
 	}
-	q := newQueue(settings)
+	q := newQueue(settings, &s.clock)
 	if s.queues[strings.ToLower(q.name)] != nil {
 		return fmt.Errorf("queue %s: configured twice", q.name)
 	}

@@ -193,7 +193,7 @@ func (s *session) transfer(p *amqp.Transfer) *amqp.Error {
 
 // dispose settles deliveries as the client decides. It answers each with what became of it, unless the client settled it alone.
 func (s *session) dispose(p *amqp.Disposition) {
-	now := time.Now()
+	now := s.conn.server.clock.now()
 	count := p.Last - p.First // serial numbers: they wrap around (RFC 1982)
 	if int64(count) > int64(len(s.unsettled)) {
 		s.disposeSparse(p, count, now)

@@ -12,6 +12,7 @@ import (
 )
 
 func TestSettling(t *testing.T) {
+	t.Parallel()
 	prove(t, []behaviour{
 		{name: "an abandoned message comes again at once, counted, in its old place", prove: func(t *testing.T, r *rig) {
 			r.send("a", "b")
@@ -192,6 +193,7 @@ func settleByRequest(t *testing.T, r *rig) {
 }
 
 func TestDeferring(t *testing.T) {
+	t.Parallel()
 	prove(t, []behaviour{
 		{name: "a deferred message comes by its sequence number only", prove: func(t *testing.T, r *rig) {
 			receiver, number := r.deferOne()
@@ -244,9 +246,10 @@ func TestDeferring(t *testing.T) {
 			code(t, err, azservicebus.CodeNotFound)
 			r.state(servicebustest.QueueState{Active: 1, Deferred: 1})
 		}},
-		{name: "a deferred message does not expire", queue: servicebustest.Queue{DefaultTTL: 200 * time.Millisecond}, prove: func(t *testing.T, r *rig) {
+		{name: "a deferred message does not expire", queue: servicebustest.Queue{DefaultTTL: time.Minute}, prove: func(t *testing.T, r *rig) {
 			receiver, number := r.deferOne()
 			r.send("expires")
+			r.server.Advance(2 * time.Minute)
 			r.state(servicebustest.QueueState{Deferred: 1})
 			if _, err := receiver.ReceiveDeferredMessages(r.ctx, []int64{number}, nil); err != nil {
 				t.Error(err)

@@ -17,6 +17,7 @@ import (
 
 // A namespace that takes tokens of Entra ID alone, over TLS, as in production.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	config := func(config *servicebustest.Config) {
 		config.TLS, config.HTTPAddr = true, "127.0.0.1:0"
 		withJWT(config)

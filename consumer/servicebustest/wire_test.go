@@ -25,7 +25,7 @@ func dialWire(t *testing.T, server *servicebustest.Server) *wire {
 	conn, err := net.Dial("tcp", server.Addr())
 	must(t, err)
 	t.Cleanup(func() { conn.Close() })
-	must(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+	must(t, conn.SetDeadline(time.Now().Add(4*time.Minute)))
 	in := bufio.NewReader(conn)
 	return &wire{t: t, conn: conn, in: in, frames: amqp.NewFrameReader(in, 1<<20)}
 }

@@ -23,9 +23,9 @@ func (c *conn) write() {
 	defer timer.Stop()
 	var held []chunk // to be written, in order; more than one only under Server.Delay
 	var spare []byte
-	last := time.Now()
+	last := c.server.clock.now()
 	for {
-		now := time.Now()
+		now := c.server.clock.now()
 		bytes, wait, ending := c.collect(spare, now, last)
 		spare = bytes // what was spare is c.out now
 		if len(bytes) > 0 {
