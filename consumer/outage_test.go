@@ -17,7 +17,9 @@ import (
 )
 
 // The row was marked sent, and the database's answer got lost: nothing may be
-// sent on that, and it must not pass for evidence later.
+// sent on that, and it must not pass for evidence later. SQLite has no way on which
+// the answer could get lost: it commits in the process that asks, and a write that
+// has begun is waited for whatever ends meanwhile (store: TestContextOfAWriteThatHasBegun).
 func TestMarkAnswerLost(t *testing.T) {
 	t.Parallel()
 	t.Run("offered again while it is on the way", func(t *testing.T) {
@@ -50,7 +52,9 @@ func TestMarkAnswerLost(t *testing.T) {
 }
 
 // A database that answers reads and refuses writes is away: nothing is
-// received, so that no message spends its deliveries.
+// received, so that no message spends its deliveries. SQLite refuses writes in the
+// connection that makes them, which is the store's own: there TestTakesNoWrites
+// shows that both databases are answered for alike.
 func TestDatabaseTakesNoWrites(t *testing.T) {
 	t.Parallel()
 	address := storetest.URL(t, "postgres")
