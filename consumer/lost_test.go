@@ -3,12 +3,14 @@ package consumer_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/worklist-relay/worklist-relay/consumer"
+	"github.com/worklist-relay/worklist-relay/relay"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
 	"github.com/worklist-relay/worklist-relay/store"
 )
@@ -117,4 +119,149 @@ func conflictHoldsNothing(t *testing.T, url string) {
 	w.drained()
 	w.confirmedIn(id, 1)
 	w.writtenOnce(1)
+}
+
+// evidenceElsewhere: an attempt that was never answered at one gateway explains
+// nothing that another gateway says.
+func evidenceElsewhere(t *testing.T, url string) {
+	w := newWorld(t, url)
+	w.gateways.AckTimeout = time.Hour
+	w.ahead.Store(int64(-10 * time.Second))
+	w.run()
+	elsewhere := w.addGateway("elsewhere", relaytest.ModeOneShot)
+	elsewhere.Script(relaytest.Reply{Text: `{"status":"exists"}`})
+	w.gateway.Script(relaytest.Reply{Apply: true, KeepOpen: true})
+	id := w.enqueue(newCreate())
+	w.until("the frame is at the first gateway", func() bool { return w.sentFrames() == 1 })
+	w.addRelay(provider, nil, w.relay.Addr(), elsewhere.Name(), "LEEDS_KEY")
+	w.ahead.Store(0) // for the change to count
+	w.relay.DropSenders(provider)
+	w.deadLetter(consumer.ReasonAccessionConflict)
+	w.hasRow(id, store.Failed, consumer.ReasonAccessionConflict, relay.PhaseAckError)
+	if a := w.attempts(id); len(a) != 2 || a[0].Sent != store.SentMaybe || a[0].Answered || a[1].Sent != store.SentNo {
+		t.Errorf("attempts %+v, want one that may have arrived and one that was refused", a)
+	}
+}
+
+// lateErrorOnKeptConnection: what a gateway says too late on a connection that was
+// used before is not taken for the answer to the next action.
+func lateErrorOnKeptConnection(t *testing.T, url string) {
+	w := newWorld(t, url, func(w *world, g *relaytest.GatewayConfig) {
+		w.gateways.AckTimeout, g.Mode = 600*time.Millisecond, relaytest.ModePersistent
+	})
+	w.consumer.Concurrency = 1
+	w.run()
+	first, late, next := newCreate(), newCreate(), newCreate()
+	w.enqueue(first)
+	w.noDeadLetter()
+	w.gateway.Script(relaytest.Reply{Text: `{"status":"error","message":"No patient name"}`, After: 900 * time.Millisecond})
+	w.enqueue(late, next)
+	w.noDeadLetter()
+	for _, a := range []action{first, late, next} {
+		w.hasRow(a.id(), store.Confirmed, "", "")
+	}
+	w.writtenOnce(3)
+}
+
+// recordRefused is the situation of an outcome that the database does not take, and
+// not for want of being there. The message is settled by what SQL says, so it waits.
+func recordRefused(t *testing.T, url string, first relaytest.Reply) {
+	w := running(t, url)
+	mend := w.refuseEnds()
+	w.gateway.Script(first)
+	id := w.enqueue(newCreate())
+	inQueue := func() int { q := w.queueState(); return q.Active + q.Locked + q.Scheduled }
+	w.until("the attempt is given up", func() bool { return inQueue() == 0 || w.row(id).Attempts > 0 })
+	if row := w.row(id); inQueue() != 1 || row.Status == store.Confirmed || row.Status == store.Failed {
+		t.Fatalf("%d messages stand for the action, want 1; its row says %s\n%s", inQueue(), row.Status, w.log)
+	}
+	mend()
+	w.broker.ExpireLocks()
+	w.noDeadLetter()
+	w.hasRow(id, store.Confirmed, "", "")
+	w.writtenOnce(1)
+}
+
+// refuseEnds makes the database refuse that any action ends, until mend is called.
+func (w *world) refuseEnds() (mend func()) {
+	w.t.Helper()
+	driver, address := "postgres", w.url
+	refuse := []string{`CREATE FUNCTION no_end() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no end'; END $$`,
+		`CREATE TRIGGER no_end BEFORE UPDATE ON actions FOR EACH ROW WHEN (NEW.status IN ('confirmed', 'failed')) EXECUTE FUNCTION no_end()`}
+	allow := "DROP FUNCTION no_end CASCADE"
+	if file, is := strings.CutPrefix(w.url, "sqlite:"); is {
+		driver, address = "sqlite", file+"?_pragma=busy_timeout(60000)"
+		refuse = []string{`CREATE TRIGGER no_end BEFORE UPDATE ON actions WHEN NEW.status IN ('confirmed', 'failed') BEGIN SELECT RAISE(ABORT, 'no end'); END`}
+		allow = "DROP TRIGGER no_end"
+	}
+	db, err := sql.Open(driver, address)
+	w.must(err)
+	w.t.Cleanup(func() { w.check(db.Close()) })
+	for _, statement := range refuse {
+		_, err := db.Exec(statement)
+		w.must(err)
+	}
+	return func() {
+		_, err := db.Exec(allow)
+		w.must(err)
+	}
+}
+
+// lockHeldWhileStopping: the service is to stop, and what it has sent is still owed an
+// ack. Until then nobody else is given the message.
+func lockHeldWhileStopping(t *testing.T, url string) {
+	w := newWorld(t, url, func(w *world, g *relaytest.GatewayConfig) {
+		w.lock, w.gateways.AckTimeout, g.Mode = 4*time.Second, time.Hour, relaytest.ModeSilent
+	})
+	w.consumer.Retry.Delays = []time.Duration{time.Hour}
+	stop := w.run()
+	id := w.enqueue(newCreate())
+	w.until("the frame is at the gateway", func() bool { return w.sentFrames() == 1 })
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); stop() }()
+	locked := w.broker.Messages(queue)[0].LockedUntil
+	w.until("the lock is renewed, or lost", func() bool {
+		m := w.broker.Messages(queue)[0]
+		return m.State != "locked" || m.LockedUntil.After(locked)
+	})
+	w.relay.DropSenders(provider)
+	<-stopped
+	if q := w.queueState(); q.Scheduled != 1 || q.Active+q.Locked+q.DeadLettered != 0 {
+		t.Errorf("queue %+v, want one message that waits for its retry\n%s", q, w.log)
+	}
+	w.hasRow(id, store.Sent, "", relay.PhaseAckLost)
+}
+
+// updateBehindSentCreate: an update waits for its create also where that may have
+// arrived.
+func updateBehindSentCreate(t *testing.T, url string) {
+	w := newWorld(t, url)
+	w.consumer.Retry.Delays = []time.Duration{time.Hour}
+	w.run()
+	w.gateway.Script(relaytest.Reply{Drop: true})
+	create := newCreate()
+	w.enqueue(create)
+	w.waiting(1)
+	w.hasRow(create.id(), store.Sent, "", relay.PhaseAckLost)
+	id := w.enqueue(newUpdate(create, "IN PROGRESS"))
+	w.waiting(2)
+	if row := w.row(id); row.Status != store.Pending || row.Attempts != 0 {
+		t.Errorf("row is %q with %d attempts, want pending with none", row.Status, row.Attempts)
+	}
+	w.frames(1)
+}
+
+// planKnowsWhatMayHaveArrived: a dry run says what the replay would.
+func planKnowsWhatMayHaveArrived(t *testing.T, url string) {
+	w := running(t, url, func(w *world, _ *relaytest.GatewayConfig) { w.consumer.Retry.MostArrived = 1 })
+	w.gateway.Script(relaytest.Reply{Drop: true})
+	a := newCreate()
+	w.enqueue(a)
+	w.deadLetter(consumer.ReasonRetriesExhausted)
+	mended := a.with("parameters.worklist_item.procedure.modality", "CT").body()
+	plan, err := w.dead().Plan(context.Background(), consumer.Replay{By: by, With: map[string]consumer.Mended{a.id(): {Body: mended}}})
+	w.must(err)
+	if plan.Send != 0 || plan.Refused != 1 || !strings.Contains(plan.Items[0].Why, "new action") {
+		t.Errorf("plan %+v", plan)
+	}
 }

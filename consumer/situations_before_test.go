@@ -380,6 +380,7 @@ var beforeSituations = slices.Concat(invalidSituations(), []situation{
 		w.frames(1)
 	}},
 	{"16_the_clinic_day_ends_while_the_gateway_is_dialled", expiresWhileDialled},
+	{"18_an_earlier_create_may_have_arrived", updateBehindSentCreate},
 })
 
 // reordered is the same create with its keys in another order and another timestamp.

@@ -156,6 +156,7 @@ var brokerSituations = []situation{
 			w.confirmedIn(id, 1)
 		})
 	}},
+	{"73_the_lock_is_renewed_while_the_service_stops", lockHeldWhileStopping},
 	{"63_the_copy_of_a_retry_is_refused", func(t *testing.T, url string) { copyRefused(t, url, listenKey.Key) }},
 	{"63_the_copy_of_a_postponement_is_refused", func(t *testing.T, url string) { copyRefused(t, url, "") }},
 }

@@ -68,6 +68,12 @@ var outageSituations = []situation{
 	}},
 	{"75_panic_before_the_frame", panicBeforeTheFrame},
 	{"75_panic_after_the_frame", panicAfterTheFrame},
+	{"71_the_record_of_an_ack_is_refused", func(t *testing.T, url string) {
+		recordRefused(t, url, relaytest.Reply{Honest: true, Apply: true})
+	}},
+	{"71_the_record_of_a_refusal_is_refused", func(t *testing.T, url string) {
+		recordRefused(t, url, relaytest.Reply{Text: `{"status":"error","message":"No patient name"}`})
+	}},
 }
 
 // losing is both, with a database that can be taken away.

@@ -301,6 +301,8 @@ var sentSituations = []situation{
 		w.frames(3)
 	}},
 	{"43_a_conflict_holds_no_accession_number", conflictHoldsNothing},
+	{"43_evidence_at_another_gateway_is_none", evidenceElsewhere},
+	{"50_a_late_error_on_a_connection_that_was_kept", lateErrorOnKeptConnection},
 }
 
 // replied is the situation of one reply that decides at once.
