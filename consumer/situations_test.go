@@ -35,6 +35,7 @@ func TestSituationsPostgreSQL(t *testing.T) {
 // in common, on a session queue.
 func TestSituationsInSessions(t *testing.T) {
 	t.Parallel()
+	suite.OnlyLong(t, "a hundred situations once more")
 	testSituations(t, "sqlite", eitherQueue()...)
 }
 
