@@ -33,6 +33,12 @@ func telling(w *world, _ *relaytest.GatewayConfig) {
 	w.consumer.OutcomeQueue, w.consumer.TellOwed = outcomeQueue, 50*time.Millisecond
 }
 
+// inNoHurry gives an outcome minutes to be told, so that none is owed where the machine
+// is slow.
+func inNoHurry(w *world, _ *relaytest.GatewayConfig) {
+	w.consumer.Hurry(func(d *consumer.Waits) { d.TellLimit = patience })
+}
+
 // Every end is told once, with what SQL says of it; a conflict is not the end of
 // the action that it is about, and what waits has not ended.
 func TestOutcomesAreTold(t *testing.T) {
@@ -71,7 +77,7 @@ func TestOutcomesAreTold(t *testing.T) {
 				w.t.Errorf("outcome of %s holds an accession number: %s", id, text)
 			}
 		}
-	}, telling)
+	}, telling, inNoHurry)
 }
 
 // A consumer that ends after the record and before the settlement has told, and
@@ -111,7 +117,7 @@ func toldTwice(t *testing.T, q string) {
 				w.t.Errorf("MessageID is %s, want %s", m.MessageID, want)
 			}
 		}
-	}, telling, shortLease, settlingSoonFails)
+	}, telling, inNoHurry, shortLease, settlingSoonFails)
 }
 
 // What cannot be told holds nothing up, and is told later: by this consumer, or by another.
@@ -166,6 +172,7 @@ func TestOutcomeToldWhenTheDatabaseIsBack(t *testing.T) {
 	w.noDeadLetter()
 	w.confirmedIn(a.id(), 1)
 	w.frames(1)
+	w.until("it is told", func() bool { return w.outcomes()[a.id()] != nil })
 	w.toldAsInSQL(w.outcomes()[a.id()], a.id())
 }
 

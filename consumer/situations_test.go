@@ -10,7 +10,13 @@ import (
 	"github.com/worklist-relay/worklist-relay/store/storetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(suite.Tests(m)) }
+// TestMain ignores one goroutine of the SDK: callers that need a link at the same time,
+// after it was lost, each open it, and the SDK forgets what renews the claims of all
+// but one. A client that was left open is known by its connection.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(suite.Tests(m), goleak.IgnoreAnyFunction(
+		"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/internal.(*Namespace).startNegotiateClaimRenewer.func3"))
+}
 
 // situation is one thing that happens, and the test of its one right result.
 type situation struct {
