@@ -133,10 +133,12 @@ func (s *scene) deadLetters(gateways []*relaytest.Gateway, each int) [][]string 
 	defer receiver.Close(ctx)
 	reason := string(consumer.ReasonRetriesExhausted)
 	for left := each * len(gateways); left > 0; {
-		messages, err := receiver.ReceiveMessages(ctx, min(left, 250), nil)
+		messages, err := receiver.ReceiveMessages(ctx, min(left, 20), nil)
 		s.must(err)
-		for _, m := range messages {
+		for _, m := range messages { // before their locks run out
 			s.must(receiver.DeadLetterMessage(ctx, m, &azservicebus.DeadLetterOptions{Reason: &reason}))
+		}
+		for _, m := range messages {
 			_, err := s.store.DeadLettered(ctx, store.Lost{Invalid: store.Invalid{
 				ActionID: m.MessageID, ActionType: "worklist.create_item", ProviderID: m.ApplicationProperties["provider_id"].(string), Reason: reason,
 				SequenceNumber: *m.SequenceNumber, EnqueuedAt: *m.EnqueuedTime,
