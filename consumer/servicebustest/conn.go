@@ -40,6 +40,7 @@ type conn struct {
 	out      []byte     // frames to be written
 	written  *sync.Cond // signalled when out has shrunk, or the connection ends
 	sessions map[uint16]*session
+	ended    map[uint16]bool // channels whose session the peer ended
 	claims   claims
 	peerMax  int           // the peer's maximum frame size
 	peerIdle time.Duration // send something at least this often; 0: no need
@@ -50,7 +51,7 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{server: s, net: s.secure(nc), socket: nc, kick: make(chan struct{}, 1), sessions: make(map[uint16]*session), peerMax: amqp.MinMaxFrameSize}
+	c := &conn{server: s, net: s.secure(nc), socket: nc, kick: make(chan struct{}, 1), sessions: make(map[uint16]*session), ended: make(map[uint16]bool), peerMax: amqp.MinMaxFrameSize}
 	c.written = sync.NewCond(&c.mu)
 	c.claims = claims{server: s}
 	c.in = bufio.NewReaderSize(pausingReader{c}, maxFrameSize)
@@ -134,9 +135,13 @@ func (c *conn) handle(channel uint16, p amqp.Performative) (done bool, err error
 		if channel > maxChannel || c.sessions[channel] != nil {
 			return false, &amqp.Error{Condition: "amqp:not-allowed", Description: "the channel is in use or out of range"}
 		}
+		delete(c.ended, channel)
 		c.sessions[channel] = beginSession(c, channel, p)
 	default:
 		s := c.sessions[channel]
+		if s == nil && c.ended[channel] {
+			return false, nil // the Go client detaches a link that it gave up on after the end of the link's session
+		}
 		if s == nil {
 			return false, &amqp.Error{Condition: "amqp:illegal-state", Description: "there is no session on the channel"}
 		}
@@ -152,6 +157,7 @@ func (c *conn) pass(s *session, p amqp.Performative) {
 	switch {
 	case ends:
 		delete(c.sessions, s.channel)
+		c.ended[s.channel] = true
 	case !s.ended:
 		reason = s.handle(p)
 	}
