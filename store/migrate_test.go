@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 
 func migrate(url string) error {
 	ctx := context.Background()
-	s, err := store.Open(ctx, url)
+	s, err := store.Open(ctx, url, patient)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func TestMigrateFromManyProcesses(t *testing.T) {
 		var wait sync.WaitGroup
 		errs := make([]error, 8)
 		for i := range errs[:6] {
-			s, err := store.Open(context.Background(), url)
+			s, err := store.Open(context.Background(), url, patient)
 			if err != nil {
 				t.Fatal(err)
 			}

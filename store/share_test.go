@@ -21,8 +21,11 @@ type queue struct {
 	free func() // ends the lock that they wait for
 }
 
+// patient has SQLite wait for another process for as long as it takes.
+var patient = store.WithWaits(func(w *store.Waits) { w.Busy = 4 * time.Minute })
+
 func newQueue(t *testing.T) *queue {
-	f, d := openDriven(t, storetest.URL(t, "sqlite"), store.WithWaits(func(w *store.Waits) { w.Busy = 4 * time.Minute }))
+	f, d := openDriven(t, storetest.URL(t, "sqlite"), patient)
 	return &queue{fixture: f, driven: d, t: t}
 }
 
