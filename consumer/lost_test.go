@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -103,18 +104,17 @@ func relayChangesDuringReplay(t *testing.T, url string) {
 	}
 }
 
-// conflictHoldsNothing: an item that is not ours gives our action no claim to its
-// accession number.
-func conflictHoldsNothing(t *testing.T, url string) {
+// holdsNothing: a create that certainly left nothing at the gateway keeps nobody from
+// its accession number.
+func holdsNothing(t *testing.T, url string, said relaytest.Reply, reason consumer.Reason) {
 	w := running(t, url)
-	w.gateway.Script(relaytest.Reply{Text: `{"status":"exists"}`})
+	w.gateway.Script(said)
 	refused := newCreate()
 	w.enqueue(refused)
-	w.deadLetter(consumer.ReasonAccessionConflict)
+	w.deadLetter(reason)
 	if a := w.attempts(refused.id())[0]; a.Sent != store.SentNo || !a.Answered {
-		t.Errorf("the attempt is %q, answered %v: want no, since the item is another's", a.Sent, a.Answered)
+		t.Errorf("the attempt is %q, answered %v: want no, and answered", a.Sent, a.Answered)
 	}
-	// The other item was taken away, and the producer asks anew.
 	id := w.enqueue(newCreate().with("parameters.worklist_item.accession_number", refused.accession()))
 	w.drained()
 	w.confirmedIn(id, 1)
@@ -264,4 +264,58 @@ func planKnowsWhatMayHaveArrived(t *testing.T, url string) {
 	if plan.Send != 0 || plan.Refused != 1 || !strings.Contains(plan.Items[0].Why, "new action") {
 		t.Errorf("plan %+v", plan)
 	}
+}
+
+// createsGoFirst: of what is received together, no update is sent before its create.
+func createsGoFirst(t *testing.T, url string) {
+	w := newWorld(t, url, func(_ *world, g *relaytest.GatewayConfig) { g.Mode = relaytest.ModePersistent })
+	var all []action
+	for range 30 {
+		create := newCreate()
+		all = append(all, create, newUpdate(create, "IN PROGRESS"))
+	}
+	w.ahead.Store(int64(-5 * time.Second)) // so long a postponed update would wait
+	w.enqueue(all...)                      // before the consumer runs, so that it receives them together
+	w.run()
+	w.noDeadLetter()
+	at := func(a action) int {
+		return slices.IndexFunc(w.gateway.Frames(), func(frame []byte) bool { return bytes.Contains(frame, []byte(a.id())) })
+	}
+	for i := 0; i < len(all); i += 2 {
+		if create, update := at(all[i]), at(all[i+1]); create < 0 || update < create {
+			t.Errorf("pair %d: the create was frame %d, its update %d", i/2, create, update)
+		}
+	}
+}
+
+// resendWhileItWaits: a second message of an action that waits for its retry makes no
+// try of its own.
+func resendWhileItWaits(t *testing.T, url string) {
+	w := newWorld(t, url)
+	w.consumer.Retry.Delays = []time.Duration{time.Hour}
+	w.run()
+	w.gateway.Script(relaytest.Reply{Drop: true})
+	a := newCreate()
+	w.enqueue(a)
+	w.waiting(1)
+	before := w.row(a.id())
+	w.enqueue(a)
+	w.waiting(2)
+	w.sameRow(before)
+	w.frames(1)
+}
+
+// brokenCopyStaysEvidence: what broke with a connection that was kept may have arrived,
+// whatever was said of the copy that followed at once.
+func brokenCopyStaysEvidence(t *testing.T, url string) {
+	w := running(t, url, func(_ *world, g *relaytest.GatewayConfig) { g.Mode = relaytest.ModePersistent })
+	w.enqueue(newCreate())
+	w.noDeadLetter()
+	w.gateway.Script(relaytest.Reply{Apply: true, Drop: true}, relaytest.Reply{Text: `{"status":"error","message":"database is locked"}`})
+	id := w.enqueue(newCreate())
+	w.noDeadLetter()
+	if row := w.confirmedIn(id, 2); !row.Duplicate {
+		t.Error("the row does not note the duplicate")
+	}
+	w.writtenOnce(2)
 }

@@ -381,6 +381,8 @@ var beforeSituations = slices.Concat(invalidSituations(), []situation{
 	}},
 	{"16_the_clinic_day_ends_while_the_gateway_is_dialled", expiresWhileDialled},
 	{"18_an_earlier_create_may_have_arrived", updateBehindSentCreate},
+	{"18_no_update_is_sent_before_its_create", createsGoFirst},
+	{"88_a_resend_while_the_action_waits", resendWhileItWaits},
 })
 
 // reordered is the same create with its keys in another order and another timestamp.

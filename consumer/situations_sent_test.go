@@ -300,7 +300,13 @@ var sentSituations = []situation{
 		w.confirmedIn(id, 1)
 		w.frames(3)
 	}},
-	{"43_a_conflict_holds_no_accession_number", conflictHoldsNothing},
+	{"43_a_conflict_holds_no_accession_number", func(t *testing.T, url string) {
+		holdsNothing(t, url, relaytest.Reply{Text: `{"status":"exists"}`}, consumer.ReasonAccessionConflict) // it is another's item
+	}},
+	{"52_what_is_too_large_holds_no_accession_number", func(t *testing.T, url string) {
+		holdsNothing(t, url, relaytest.Reply{Close: 1009}, consumer.ReasonPayloadTooLarge)
+	}},
+	{"95_the_copy_that_broke_stays_evidence", brokenCopyStaysEvidence},
 	{"43_evidence_at_another_gateway_is_none", evidenceElsewhere},
 	{"50_a_late_error_on_a_connection_that_was_kept", lateErrorOnKeptConnection},
 }
