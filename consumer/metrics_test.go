@@ -28,7 +28,7 @@ func TestMetrics(t *testing.T) {
 		for _, dialect := range storetest.Dialects {
 			t.Run(kind+"/"+dialect, func(t *testing.T) {
 				t.Parallel()
-				w := newWorld(t, storetest.URL(t, dialect), func(w *world, _ *relaytest.GatewayConfig) { w.sessions = kind == "sessions" })
+				w := newWorld(t, storetest.URL(t, dialect), func(w *world, _ *relaytest.GatewayConfig) { w.sessions = kind == "sessions" }, inNoHurry)
 				w.consumer.OutcomeQueue = outcomeQueue
 				w.gateway.Script(relaytest.Reply{Text: `{"status":"error","message":"No patient name"}`})
 				w.run()

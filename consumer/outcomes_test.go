@@ -216,7 +216,7 @@ func TestReadmeOutcomeMessage(t *testing.T) {
 	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|").FindAllStringSubmatch(section, -1) {
 		want = append(want, row[1])
 	}
-	w := running(t, storetest.URL(t, "sqlite"), telling)
+	w := running(t, storetest.URL(t, "sqlite"), telling, inNoHurry)
 	id := w.enqueue(newCreate())
 	w.drained()
 	var body map[string]any
