@@ -52,6 +52,7 @@ func (s *scene) forced(again func(*program)) {
 		s.t.Errorf("row is %q, want sent", row.Status)
 	}
 	s.endClaims()
+	s.env["SHUTDOWN_GRACE"] = "5m"
 	s.start()
 	s.confirmed(id, true)
 	s.frames(2)
