@@ -166,7 +166,7 @@ func lateErrorOnKeptConnection(t *testing.T, url string) {
 // recordRefused is the situation of an outcome that the database does not take, and
 // not for want of being there. The message is settled by what SQL says, so it waits.
 func recordRefused(t *testing.T, url string, first relaytest.Reply) {
-	w := running(t, url)
+	w := running(t, url, shortLease)
 	mend := w.refuseEnds()
 	w.gateway.Script(first)
 	id := w.enqueue(newCreate())
