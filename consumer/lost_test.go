@@ -167,7 +167,7 @@ func lateErrorOnKeptConnection(t *testing.T, url string) {
 // not for want of being there. The message is settled by what SQL says, so it waits.
 func recordRefused(t *testing.T, url string, first relaytest.Reply) {
 	w := running(t, url, shortLease)
-	mend := w.refuseEnds()
+	mend := w.refuse("NEW.status IN ('confirmed', 'failed')")
 	w.gateway.Script(first)
 	id := w.enqueue(newCreate())
 	inQueue := func() int { q := w.queueState(); return q.Active + q.Locked + q.Scheduled }
@@ -182,17 +182,37 @@ func recordRefused(t *testing.T, url string, first relaytest.Reply) {
 	w.writtenOnce(1)
 }
 
-// refuseEnds makes the database refuse that any action ends, until mend is called.
-func (w *world) refuseEnds() (mend func()) {
+// replayNotReadied: what SQL was not readied for is not sent again.
+func replayNotReadied(t *testing.T, url string) {
+	w := newWorld(t, url)
+	w.gateway.SetMode(relaytest.ModeReject)
+	a := w.failed()
+	w.gateway.SetMode(relaytest.ModeOneShot)
+	mend := w.refuse("OLD.status = 'failed'")
+	report, err := w.dead().Replay(context.Background(), consumer.Replay{By: by, CanaryWait: soon})
+	if q := w.queueState(); err == nil || report.Sent != 0 || q.Active != 0 || q.DeadLettered != 1 {
+		t.Errorf("report %+v, %v; queue %+v", report, err, q)
+	}
+	mend()
+	w.run()
+	if report := w.replay(consumer.Replay{}); report.Confirmed != 1 {
+		t.Errorf("when SQL takes it: %+v", report)
+	}
+	w.confirmedIn(a.id(), 2)
+}
+
+// refuse makes the database refuse all changes of actions that are like this, until
+// mend is called.
+func (w *world) refuse(when string) (mend func()) {
 	w.t.Helper()
 	driver, address := "postgres", w.url
-	refuse := []string{`CREATE FUNCTION no_end() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no end'; END $$`,
-		`CREATE TRIGGER no_end BEFORE UPDATE ON actions FOR EACH ROW WHEN (NEW.status IN ('confirmed', 'failed')) EXECUTE FUNCTION no_end()`}
-	allow := "DROP FUNCTION no_end CASCADE"
+	refuse := []string{`CREATE FUNCTION refused() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$`,
+		"CREATE TRIGGER refused BEFORE UPDATE ON actions FOR EACH ROW WHEN (" + when + ") EXECUTE FUNCTION refused()"}
+	allow := "DROP FUNCTION refused CASCADE"
 	if file, is := strings.CutPrefix(w.url, "sqlite:"); is {
 		driver, address = "sqlite", file+"?_pragma=busy_timeout(60000)"
-		refuse = []string{`CREATE TRIGGER no_end BEFORE UPDATE ON actions WHEN NEW.status IN ('confirmed', 'failed') BEGIN SELECT RAISE(ABORT, 'no end'); END`}
-		allow = "DROP TRIGGER no_end"
+		refuse = []string{"CREATE TRIGGER refused BEFORE UPDATE ON actions WHEN " + when + " BEGIN SELECT RAISE(ABORT, 'refused'); END"}
+		allow = "DROP TRIGGER refused"
 	}
 	db, err := sql.Open(driver, address)
 	w.must(err)
@@ -224,6 +244,14 @@ func lockHeldWhileStopping(t *testing.T, url string) {
 		m := w.broker.Messages(queue)[0]
 		return m.State != "locked" || m.LockedUntil.After(locked)
 	})
+	select {
+	case <-stopped:
+		t.Error("it has stopped, and the ack is still to come")
+	default:
+	}
+	if w.relay.Stats(provider).Open != 1 {
+		t.Error("the gateway was left before its ack")
+	}
 	w.relay.DropSenders(provider)
 	<-stopped
 	if q := w.queueState(); q.Scheduled != 1 || q.Active+q.Locked+q.DeadLettered != 0 {

@@ -246,6 +246,7 @@ var replaySituations = []situation{
 		w.sameRow(before)
 	}},
 	{"81_the_copy_is_refused", replayCopyRefused},
+	{"81_the_database_is_not_readied", replayNotReadied},
 	{"92_the_plan_knows_what_may_have_arrived", planKnowsWhatMayHaveArrived},
 	{"90_the_relay_changes_while_a_replay_waits", relayChangesDuringReplay},
 }
