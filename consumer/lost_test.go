@@ -106,8 +106,12 @@ func lateErrorOnKeptConnection(t *testing.T, url string) {
 	first, late, next := newCreate(), newCreate(), newCreate()
 	w.enqueue(first)
 	w.noDeadLetter()
-	w.gateway.Script(relaytest.Reply{Text: `{"status":"error","message":"No patient name"}`, After: 900 * time.Millisecond})
+	answer := make(chan struct{})
+	w.gateway.Script(relaytest.Reply{Text: `{"status":"error","message":"No patient name"}`, Until: answer})
 	w.enqueue(late, next)
+	w.until("its ack is waited for no more", func() bool { return w.row(late.id()).RetryCount > 0 })
+	w.until("another connection is asked for", func() bool { return w.relay.Stats(provider).Dials == 2 })
+	close(answer)
 	w.noDeadLetter()
 	for _, a := range []action{first, late, next} {
 		w.hasRow(a.id(), store.Confirmed, "", "")
