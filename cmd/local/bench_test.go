@@ -47,7 +47,7 @@ func allFigures(t *testing.T) (figures []figure) {
 // TestBench takes every figure once: none is looked at but for being there.
 func TestBench(t *testing.T) {
 	if !suite.Long() { // and nothing runs yet beside this
-		fixed.idle, fixed.quiet = 300*time.Millisecond, 2*residentLook
+		usual.idle, usual.quiet = 300*time.Millisecond, 2*residentLook
 	}
 	t.Parallel()
 	figures := allFigures(t)

@@ -67,7 +67,7 @@ func (b *benchScene) startWard(ctx context.Context, slots int) (*ward, error) {
 	if w.process, err = launch(cmd); err != nil {
 		return nil, err
 	}
-	err = w.ask.Encode(wardScene{Broker: b.broker.ConnectionString(), Relay: b.relay.Addr(), Database: b.databaseURL, Slots: slots, Idle: fixed.idle})
+	err = w.ask.Encode(wardScene{Broker: b.broker.ConnectionString(), Relay: b.relay.Addr(), Database: b.databaseURL, Slots: slots, Idle: usual.idle})
 	if err != nil {
 		return nil, errors.Join(err, w.stop())
 	}

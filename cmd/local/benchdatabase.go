@@ -37,7 +37,7 @@ func ownSchema(ctx context.Context, text string) (own string, drop func() error,
 	u.RawQuery = query.Encode()
 	return u.String(), func() error {
 		defer db.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), fixed.drop)
+		ctx, cancel := context.WithTimeout(context.Background(), usual.drop)
 		defer cancel()
 		_, err := db.ExecContext(ctx, "DROP SCHEMA "+name+" CASCADE")
 		return err
@@ -47,7 +47,7 @@ func ownSchema(ctx context.Context, text string) (own string, drop func() error,
 // checkDatabase makes a schema in the database at url and drops it again: that it
 // cannot be measured is to be known before anything else is.
 func checkDatabase(ctx context.Context, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, fixed.database)
+	ctx, cancel := context.WithTimeout(ctx, usual.database)
 	defer cancel()
 	_, drop, err := ownSchema(ctx, url)
 	if err == nil {

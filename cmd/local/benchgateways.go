@@ -87,7 +87,7 @@ func (b *benchScene) reach(ctx context.Context, w *ward, gateways []gateway) err
 // gateways, or it is clear that one will stay: what is counted then tells. It goes
 // on for a moment, in which the consumer hears of the last one's end.
 func (b *benchScene) awaitIdle(ctx context.Context, gateways []gateway) error {
-	late := time.NewTimer(fixed.idle + fixed.idleMost)
+	late := time.NewTimer(usual.idle + usual.idleMost)
 	defer late.Stop()
 	look := time.NewTicker(idleLook)
 	defer look.Stop()

@@ -104,7 +104,7 @@ func (b *benchScene) barePath(ctx context.Context) (stop func() error, err error
 	return func() error {
 		cancel()
 		err := <-ended
-		closing, done := context.WithTimeout(context.Background(), fixed.closing)
+		closing, done := context.WithTimeout(context.Background(), usual.closing)
 		defer done()
 		return errors.Join(err, client.Close(closing))
 	}, nil

@@ -50,7 +50,7 @@ func (b *bench) benchProcess(ctx context.Context) error {
 			return err
 		}
 		b.add(reported("8 resident without gateways, "+database.name, float64(kib)/1024, "MiB",
-			fmt.Sprintf("worklist-relay run on an empty session queue, with HTTP_ADDR: the most that VmRSS is from its start until it has not grown for %.0f s", seconds(fixed.quiet))).atMost(40))
+			fmt.Sprintf("worklist-relay run on an empty session queue, with HTTP_ADDR: the most that VmRSS is from its start until it has not grown for %.0f s", seconds(usual.quiet))).atMost(40))
 	}
 	return nil
 }
@@ -121,11 +121,11 @@ func (b *benchScene) proveAlive(ctx context.Context, p *process) error {
 
 // settledResident is the most that was resident until nothing more was for a while.
 func (p *process) settledResident(ctx context.Context) (most int, err error) {
-	late := time.After(fixed.quietMost)
+	late := time.After(usual.quietMost)
 	look := time.NewTicker(residentLook)
 	defer look.Stop()
 	settled := make(chan struct{})
-	for quiet := time.Duration(0); quiet < fixed.quiet; quiet += residentLook {
+	for quiet := time.Duration(0); quiet < usual.quiet; quiet += residentLook {
 		kib, err := residentKiB(p.cmd.Process.Pid)
 		if err != nil {
 			return 0, err

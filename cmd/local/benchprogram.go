@@ -24,7 +24,7 @@ func buildProgram(ctx context.Context, folder string) (path string, err error) {
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", path, programPackage)
 	// What a build leaves that is interrupted goes with the folder.
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOTMPDIR="+folder)
-	build.Cancel, build.WaitDelay = func() error { return build.Process.Signal(os.Interrupt) }, fixed.interrupt
+	build.Cancel, build.WaitDelay = func() error { return build.Process.Signal(os.Interrupt) }, usual.interrupt
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, firstFault(string(out)))
 	}
@@ -113,7 +113,7 @@ func (p *process) await(ctx context.Context, what string, done <-chan struct{}) 
 // stop asks the process to end, and waits for it. It is to end with 0.
 func (p *process) stop() error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it has ended: its code tells
-	late := time.AfterFunc(fixed.stop, func() { _ = p.cmd.Process.Kill() })
+	late := time.AfterFunc(usual.stop, func() { _ = p.cmd.Process.Kill() })
 	defer late.Stop()
 	<-p.ended
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {

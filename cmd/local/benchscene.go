@@ -70,7 +70,7 @@ func newBenchScene(ctx context.Context, url string, sessions, tls bool, gateways
 		return nil, errors.Join(err, b.Close())
 	}
 	b.onClose(func() error {
-		closing, cancel := context.WithTimeout(context.Background(), fixed.closing)
+		closing, cancel := context.WithTimeout(context.Background(), usual.closing)
 		defer cancel()
 		return b.client.Close(closing)
 	})

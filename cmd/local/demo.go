@@ -29,7 +29,7 @@ const (
 // demo is the main job: it starts everything, sends the samples, shows what
 // became of each, and fails unless that is what was expected.
 func demo(ctx context.Context, stdout, stderr io.Writer, verbose bool) (err error) {
-	limited, cancel := context.WithTimeout(ctx, fixed.demo)
+	limited, cancel := context.WithTimeout(ctx, usual.demo)
 	defer cancel()
 	now, err := clinicNow()
 	if err != nil {
@@ -53,7 +53,7 @@ func demo(ctx context.Context, stdout, stderr io.Writer, verbose bool) (err erro
 		return err
 	}
 	// When the time is over, the report says what is missing.
-	reading, stop := context.WithTimeout(ctx, fixed.read)
+	reading, stop := context.WithTimeout(ctx, usual.read)
 	defer stop()
 	b, err := st.openBooks(reading, list, fates)
 	if err != nil {
@@ -92,7 +92,7 @@ func (s *stack) sendAll(ctx context.Context, list []sample, tell func(int)) (fat
 		return nil, err
 	}
 	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), fixed.closing)
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), usual.closing)
 		defer cancel()
 		err = errors.Join(err, client.Close(closing))
 	}()

@@ -21,12 +21,12 @@ import (
 func TestMain(m *testing.M) {
 	// A slow machine is no fault. What is only sat out is short.
 	for _, limit := range []*time.Duration{
-		&fixed.demo, &fixed.read, &fixed.closing, &fixed.header, &fixed.database, &fixed.drop,
-		&fixed.idleMost, &fixed.quietMost, &fixed.interrupt, &fixed.stop,
+		&usual.demo, &usual.read, &usual.closing, &usual.header, &usual.database, &usual.drop,
+		&usual.idleMost, &usual.quietMost, &usual.interrupt, &usual.stop,
 	} {
 		*limit = testLimit
 	}
-	fixed.exchange = 100 * time.Millisecond
+	usual.exchange = 100 * time.Millisecond
 	quickShare = 500
 	testscript.Main(suite.Tests(m), map[string]func(){"local": main})
 }

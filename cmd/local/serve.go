@@ -196,11 +196,11 @@ func (s *stack) startControl(addr string) (string, error) {
 	if err != nil {
 		return "", configuration(fmt.Errorf("control address: %w", err))
 	}
-	server := &http.Server{Handler: s.control(), ReadHeaderTimeout: fixed.header}
+	server := &http.Server{Handler: s.control(), ReadHeaderTimeout: usual.header}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
 	s.onClose(func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), fixed.closing)
+		ctx, cancel := context.WithTimeout(context.Background(), usual.closing)
 		defer cancel()
 		err := server.Shutdown(ctx)
 		if err != nil {

@@ -191,7 +191,7 @@ func (s *stack) startConsumer(context.Context) error {
 // awaitConsumer waits for what is in flight. An exchange with a gateway that
 // does not answer is ended by taking the relay away.
 func (s *stack) awaitConsumer(ended <-chan error) error {
-	grace := time.NewTimer(fixed.exchange)
+	grace := time.NewTimer(usual.exchange)
 	defer grace.Stop()
 	select {
 	case err := <-ended:

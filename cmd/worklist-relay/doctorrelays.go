@@ -149,4 +149,4 @@ func (d *doctor) echoed(ctx context.Context, name string, p ping) finding {
 }
 
 // waitOf is how long `run` may take to end after SIGTERM.
-func (c config) waitOf() time.Duration { return c.ShutdownGrace + fixed.lastMoments }
+func (c config) waitOf() time.Duration { return c.ShutdownGrace + usual.lastMoments }

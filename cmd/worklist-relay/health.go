@@ -135,7 +135,7 @@ func (h *health) handler(metrics http.Handler) http.Handler {
 
 // serveHTTP answers on addr until stop is called, and returns the address that
 // it listens on; "" serves nothing.
-func (d durations) serveHTTP(addr string, handler http.Handler) (listening string, stop func(), err error) {
+func (d waits) serveHTTP(addr string, handler http.Handler) (listening string, stop func(), err error) {
 	if addr == "" {
 		return "", func() {}, nil
 	}

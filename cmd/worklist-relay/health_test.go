@@ -23,7 +23,7 @@ type probed struct {
 	addr string
 }
 
-func serveProbes(t *testing.T, with durations) (p probed, stop func()) {
+func serveProbes(t *testing.T, with waits) (p probed, stop func()) {
 	t.Helper()
 	h := &health{}
 	addr, stop, err := with.serveHTTP("127.0.0.1:0", h.handler(http.NotFoundHandler()))
@@ -72,7 +72,7 @@ func (p probed) ready(status int, want report) {
 
 func TestProbes(t *testing.T) {
 	t.Parallel()
-	p, _ := serveProbes(t, fixed)
+	p, _ := serveProbes(t, usual)
 	none := []consumer.Dependency{}
 
 	p.says("/livez", 200, "ok")
@@ -113,7 +113,7 @@ func TestProbes(t *testing.T) {
 // A request whose body never comes holds its connection for a while and no longer.
 func TestServeHTTPEndsUnfinishedRequests(t *testing.T) {
 	t.Parallel()
-	hasty := fixed
+	hasty := usual
 	hasty.httpRead = 50 * time.Millisecond
 	p, _ := serveProbes(t, hasty)
 	conn, err := net.Dial("tcp", p.addr)
@@ -135,7 +135,7 @@ func TestServeHTTPEndsUnfinishedRequests(t *testing.T) {
 // A dependency whose state cannot be had now keeps no other probe waiting.
 func TestLivezWaitsForNoDependency(t *testing.T) {
 	t.Parallel()
-	p, _ := serveProbes(t, fixed)
+	p, _ := serveProbes(t, usual)
 	asked, answer := make(chan struct{}), make(chan struct{})
 	p.running(func() []consumer.Dependency {
 		close(asked)
@@ -161,7 +161,7 @@ func TestLivezWaitsForNoDependency(t *testing.T) {
 // A signal that comes while the program starts is not forgotten.
 func TestStoppingStays(t *testing.T) {
 	t.Parallel()
-	p, _ := serveProbes(t, fixed)
+	p, _ := serveProbes(t, usual)
 	p.stopping()
 	p.waiting("database", errors.New("away"))
 	p.running(func() []consumer.Dependency { return []consumer.Dependency{} })
@@ -170,15 +170,15 @@ func TestStoppingStays(t *testing.T) {
 
 func TestServeHTTP(t *testing.T) {
 	t.Parallel()
-	p, stop := serveProbes(t, fixed)
-	if _, _, err := fixed.serveHTTP(p.addr, p.handler(http.NotFoundHandler())); err == nil || !strings.Contains(err.Error(), "HTTP_ADDR "+p.addr) {
+	p, stop := serveProbes(t, usual)
+	if _, _, err := usual.serveHTTP(p.addr, p.handler(http.NotFoundHandler())); err == nil || !strings.Contains(err.Error(), "HTTP_ADDR "+p.addr) {
 		t.Errorf("a port in use gives %v", err)
 	}
 	stop()
 	if _, err := http.Get("http://" + p.addr + "/livez"); err == nil {
 		t.Error("still answers after stop")
 	}
-	if addr, stop, err := fixed.serveHTTP("", p.handler(http.NotFoundHandler())); addr != "" || err != nil {
+	if addr, stop, err := usual.serveHTTP("", p.handler(http.NotFoundHandler())); addr != "" || err != nil {
 		t.Errorf("no address gives %q, %v", addr, err)
 	} else {
 		stop()

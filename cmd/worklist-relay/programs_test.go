@@ -64,7 +64,7 @@ func asProgram() int {
 		return serveTerminal(os.Stdin, os.Stdout)
 	}
 	if os.Getenv(PatientVariable) != "" {
-		fixed.flush, fixed.lastMoments = Patience, 3*Patience
+		usual.flush, usual.lastMoments = Patience, 3*Patience
 	}
 	name := os.Getenv(saidVariable)
 	if name == "" {

@@ -55,7 +55,7 @@ func (c config) run(cmd *cobra.Command, migrate bool) error {
 	}
 	defer told.stop()
 	var health health
-	httpAddr, stopHTTP, err := fixed.serveHTTP(c.HTTPAddr, health.handler(told.page))
+	httpAddr, stopHTTP, err := usual.serveHTTP(c.HTTPAddr, health.handler(told.page))
 	if err != nil {
 		return failure{exitConfig, err}
 	}
@@ -120,7 +120,7 @@ func (c config) serve(ctx context.Context, service *consumer.Consumer, gateways 
 	case <-signals:
 	case <-grace.C:
 	}
-	grace.Reset(fixed.lastMoments - fixed.flush - fixed.hangUp)
+	grace.Reset(usual.lastMoments - usual.flush - usual.hangUp)
 	_ = gateways.Close() // with Close frames: a gateway whose peer just vanishes stalls
 	select {
 	case <-ended:
@@ -134,7 +134,7 @@ func (c config) serve(ctx context.Context, service *consumer.Consumer, gateways 
 // back, and roles take minutes to work. What cannot mend itself is an error.
 func (c config) awaitStore(ctx context.Context, migrate bool, log *slog.Logger, health *health) (*store.Store, error) {
 	health.waiting("database", errors.New("not asked yet"))
-	for wait := fixed.storeRetry; ; wait = min(2*wait, fixed.storeRetryMost) {
+	for wait := usual.storeRetry; ; wait = min(2*wait, usual.storeRetryMost) {
 		outcomes, err := c.openDatabase(ctx)
 		if err == nil {
 			if err = bringUp(ctx, outcomes, migrate); err == nil {

@@ -134,7 +134,7 @@ func (t *telemetry) startTraces(ctx context.Context, source *resource.Resource) 
 
 // stop exports what has not been yet, as far as that succeeds within the time for it.
 func (t *telemetry) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), fixed.flush)
+	ctx, cancel := context.WithTimeout(context.Background(), usual.flush)
 	defer cancel()
 	var flushing sync.WaitGroup
 	for _, end := range t.ending {

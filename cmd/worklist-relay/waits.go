@@ -2,8 +2,8 @@ package main
 
 import "time"
 
-// durations are those that no variable changes.
-type durations struct {
+// waits are the durations that no variable changes.
+type waits struct {
 	// Of a connection to HTTP_ADDR: whoever connects, and then neither asks nor
 	// reads, must not keep it for good.
 	httpRead  time.Duration // for a request with its body, which nothing here looks at
@@ -23,8 +23,8 @@ type durations struct {
 	storeRetry, storeRetryMost time.Duration
 }
 
-// fixed are the program's. Only a test changes them, before it begins.
-var fixed = durations{
+// usual are the program's. Only a test changes them, before it begins.
+var usual = waits{
 	httpRead: 5 * time.Second, httpWrite: 30 * time.Second, httpIdle: 2 * time.Minute,
 	hangUp: time.Second, flush: 2 * time.Second, lastMoments: 5 * time.Second,
 	storeRetry: time.Second, storeRetryMost: 30 * time.Second,

@@ -2,8 +2,8 @@ package main
 
 import "time"
 
-// durations are those that no flag changes.
-type durations struct {
+// waits are the durations that no flag changes.
+type waits struct {
 	demo time.Duration // for the main job
 	read time.Duration // for the books at its end
 
@@ -26,8 +26,8 @@ type durations struct {
 	stop      time.Duration // for a process to end, above what it may take for what it has sent
 }
 
-// fixed are the program's. Only a test changes them, before anything begins.
-var fixed = durations{
+// usual are the program's. Only a test changes them, before anything begins.
+var usual = waits{
 	demo: time.Minute, read: 5 * time.Second,
 	exchange: 2 * time.Second, closing: 2 * time.Second, header: 5 * time.Second,
 	database: 10 * time.Second, drop: time.Minute,
