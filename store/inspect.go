@@ -34,7 +34,7 @@ func ServerOf(url string) (Server, error) {
 	if strings.HasPrefix(url, "sqlite:") {
 		return Server{}, nil
 	}
-	db, _, err := openURL(url, options{waits: &usual}) // which connects when first used
+	db, _, err := openURL(url, options{waits: &usual, most: MostConnections}) // which connects when first used
 	if err != nil {
 		return Server{}, err
 	}

@@ -55,8 +55,8 @@ func openPostgres(text string, o options) (*sqlx.DB, dialect, error) {
 	// One round trip for each statement instead of two.
 	cfg.BinaryParameters = true
 	db := sql.OpenDB(o.wrapped(connector{cfg: cfg, waits: o.waits, password: o.password}))
-	db.SetMaxOpenConns(MostConnections)
-	db.SetMaxIdleConns(MostConnections)
+	db.SetMaxOpenConns(o.most)
+	db.SetMaxIdleConns(o.most)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	db.SetConnMaxLifetime(30 * time.Minute)
 	return sqlx.NewDb(db, "postgres"), dialect{

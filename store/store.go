@@ -52,6 +52,7 @@ type Option func(*options)
 type options struct {
 	clock    func() time.Time
 	waits    *waits
+	most     int // connections
 	password func(context.Context) (string, error)
 	wrap     func(driver.Connector) driver.Connector // of tests, to see or fail what is asked of the driver; nil: none
 }
@@ -67,6 +68,13 @@ func (o options) wrapped(c driver.Connector) driver.Connector {
 // compares. The function must be safe for concurrent use.
 func WithClock(now func() time.Time) Option {
 	return func(o *options) { o.clock = now }
+}
+
+// WithConnections bounds the connections to PostgreSQL, at [MostConnections] where
+// it is not given. A statement that finds none free waits for one. SQLite, which
+// has one, ignores it.
+func WithConnections(most int) Option {
+	return func(o *options) { o.most = most }
 }
 
 // WithPassword asks for the password anew at each connection to PostgreSQL, for
@@ -90,7 +98,7 @@ func WithPassword(password func(context.Context) (string, error)) Option {
 // file that does not exist is created, readable by its owner only. No error of
 // Open or of any method holds the password.
 func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
-	o := options{clock: time.Now, waits: &usual}
+	o := options{clock: time.Now, waits: &usual, most: MostConnections}
 	for _, opt := range opts {
 		opt(&o)
 	}

@@ -89,21 +89,27 @@ func schema(t testing.TB) string {
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	db.SetMaxOpenConns(1)
+	db.SetMaxIdleConns(0) // it is needed at the beginning and at the end alone
 	name := "test_" + strings.ToLower(rand.Text())
-	// A transaction that a test left open must not hang the drop for ever.
-	if _, err := db.Exec("SET lock_timeout = '4min'; CREATE SCHEMA " + pq.QuoteIdentifier(name)); err != nil {
+	if _, err := db.Exec("SET synchronous_commit = off; CREATE SCHEMA " + pq.QuoteIdentifier(name)); err != nil {
 		t.Fatal("TEST_DATABASE_URL:", err)
 	}
 	t.Cleanup(func() {
-		if _, err := db.Exec("DROP SCHEMA " + pq.QuoteIdentifier(name) + " CASCADE"); err != nil {
+		// A transaction that a test left open must not hang this for ever.
+		if _, err := db.Exec("SET lock_timeout = '4min'; SET synchronous_commit = off; DROP SCHEMA " + pq.QuoteIdentifier(name) + " CASCADE"); err != nil {
 			t.Error(err)
 		}
 	})
 	query := u.Query()
 	query.Set("search_path", name)
+	query.Set("synchronous_commit", "off") // no test takes the server's power away
 	u.RawQuery = query.Encode()
 	return u.String()
 }
+
+// few are the connections to PostgreSQL of a test that says nothing else. A server
+// takes 100 as it is installed, and many tests run at a time.
+const few = 3
 
 // Open opens the database at url, with the tables of this program, and closes it
 // when the test ends. Where there is none yet a SQLite file is a copy of one that
@@ -115,7 +121,7 @@ func Open(t testing.TB, url string, opts ...store.Option) *store.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.Open(ctx, url, opts...)
+	s, err := store.Open(ctx, url, append([]store.Option{store.WithConnections(few)}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
