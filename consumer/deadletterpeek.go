@@ -9,9 +9,9 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
 
-const (
-	peekPage = 250 // dead letters held at once, as many as the broker sends; with large bodies it sends fewer
-)
+// peekPage is how many dead letters are held at once, as many as the broker sends;
+// with large bodies it sends fewer.
+const peekPage = 250
 
 // peeker looks through a dead-letter queue without locking anything.
 type peeker struct {
