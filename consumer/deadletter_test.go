@@ -199,7 +199,6 @@ func because(reason, description string) *azservicebus.DeadLetterOptions {
 func TestReconcileTellsDeadLettersApart(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		w := newWorld(t, url)
 		stop := w.run()
 		done := newCreate()

@@ -44,7 +44,6 @@ func (w *world) letters(f consumer.DeadLetterFilter) []consumer.DeadLetter {
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		w := newWorld(t, url)
 		w.gateway.SetMode(relaytest.ModeReject)
 		stop := w.run()

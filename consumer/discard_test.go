@@ -23,7 +23,6 @@ import (
 func TestDiscardTellsDeadLettersApart(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		w := newWorld(t, url)
 		w.consumer.Retry.Delays = []time.Duration{time.Hour}
 		stop := w.run()

@@ -105,7 +105,6 @@ func (w *world) counts(want map[string]float64) {
 func TestMetricsFromSQL(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		w := newWorld(t, url)
 		ctx, by := context.Background(), store.By{Who: "test"}
 		w.addRelay("hull", nil, w.relay.Addr(), "hull", "LEEDS_KEY")

@@ -236,7 +236,6 @@ func TestReplaySlowerThanLocks(t *testing.T) {
 func TestReplaysAtOnce(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		w := newWorld(t, url)
 		w.gateway.SetMode(relaytest.ModePersistent)
 		const many = 60
@@ -270,7 +269,6 @@ func TestReplaysAtOnce(t *testing.T) {
 func TestReconcileAfterAReplayThatWasCutShort(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		w := newWorld(t, url)
 		a := newCreate()
 		w.died(a.message())

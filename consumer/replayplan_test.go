@@ -138,7 +138,6 @@ func (w *world) died(m *azservicebus.Message) string {
 func TestPlanReplay(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		w := newWorld(t, url)
 		w.consumer.Retry.MostArrived = 1
 		w.gateway.SetMode(relaytest.ModeReject)

@@ -40,11 +40,13 @@ func TestImageRuns(t *testing.T) {
 				t.Skipf("%s cannot be used here: %v\n%s", name, err, try.log.String())
 			}
 			ways++
-			storetest.Each(t, func(t *testing.T, url string) {
-				c := c // the same files
-				c.t = t
-				testImageRuns(t, c, url)
-			})
+			for _, dialect := range storetest.Dialects {
+				t.Run(dialect, func(t *testing.T) { // one after the other, in the same files
+					c := c
+					c.t = t
+					testImageRuns(t, c, storetest.URL(t, dialect))
+				})
+			}
 		})
 	}
 	if ways == 0 {

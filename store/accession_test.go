@@ -72,7 +72,6 @@ func TestAccessionIsHeldOnce(t *testing.T) {
 func TestAccessionRace(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		f, g := open(t, url), open(t, url)
 		errs := make(chan error, 2)
 		a, b := f.claim(message(action1, 1), store.Claimed).Ref(), g.claim(message(action2, 2), store.Claimed).Ref()

@@ -15,7 +15,6 @@ func TestAskedForAGoodAction(t *testing.T) {
 		"postgres": {{1, 1}, {1, 1}, {1, 1}},
 	}
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		f, d := openDriven(t, url)
 		create := message(action1, 1)
 		update := message(action2, 2) // its create is confirmed and holds the number, which an update does not mind

@@ -360,7 +360,6 @@ func TestStrandedBlocksNobody(t *testing.T) {
 func TestOneOfManyIsClaimed(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		stores := []fixture{open(t, url), open(t, url)}
 		for round := range 5 {
 			claims := make([]store.Claim, 8)

@@ -20,7 +20,7 @@ import (
 func TestTablesChangeUnderAWrite(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	url := storetest.URL(t, "sqlite")
+	url := storetest.Empty(t, "sqlite")
 	s, err := store.Open(ctx, url)
 	if err != nil {
 		t.Fatal(err)

@@ -21,7 +21,6 @@ import (
 func TestEveryStatementIsExplained(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		statements := noteEverything(t, url, 1)
 		for method := range reflect.TypeFor[*store.Store]().Methods() {
 			asks := slices.ContainsFunc(statements, func(s noted) bool { return s.method == method.Name })

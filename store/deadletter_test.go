@@ -183,7 +183,6 @@ func TestDeadLetteredWithoutARow(t *testing.T) {
 func TestDeadLetteredFromTwoReplicas(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		replicas := []fixture{open(t, url), open(t, url)}
 		replicas[0].run(message(action1, 1), noListener)
 		for _, f := range replicas {

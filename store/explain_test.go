@@ -62,7 +62,6 @@ func TestEveryQueryUsesAnIndex(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		statements := noteEverything(t, url, 5000)
 		p := planOn(t, url)
 		used := map[exception]bool{}

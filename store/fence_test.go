@@ -29,7 +29,6 @@ type world struct {
 func TestFenceHolds(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		f, run := open(t, url), 0
 		rapid.Check(t, func(r *rapid.T) {
 			run++

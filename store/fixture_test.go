@@ -69,7 +69,6 @@ func open(t testing.TB, url string) fixture {
 func each(t *testing.T, test func(t *testing.T, f fixture)) {
 	t.Helper()
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		test(t, open(t, url))
 	})
 }

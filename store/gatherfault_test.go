@@ -3,7 +3,6 @@ package store_test
 import (
 	"context"
 	"errors"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -88,12 +87,7 @@ func TestGatheredInOrder(t *testing.T) {
 	t.Parallel()
 	f, d := openGathering(t)
 	tx := f.inserting(t, nth(2).ActionID)
-	address, err := url.Parse(f.url)
-	f.must(err)
-	query := address.Query()
-	query.Set("application_name", query.Get("search_path"))
-	address.RawQuery = query.Encode()
-	other, also := openDriven(t, address.String(), within(4*time.Minute))
+	other, also := openDriven(t, f.url, within(4*time.Minute))
 	watching := raw(t, f.url)
 
 	mine, theirs := make([]store.Claim, 3), make([]store.Claim, 3)

@@ -35,7 +35,6 @@ func TestServerOf(t *testing.T) {
 func TestInspect(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		s := storetest.Open(t, url)
 		got, err := s.Inspect(context.Background())
 		if err != nil {
@@ -87,7 +86,6 @@ func TestInspectNamesLackingRights(t *testing.T) {
 func TestTryWriteLeavesNothing(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		s := storetest.Open(t, url)
 		if err := s.TryWrite(context.Background()); err != nil {
 			t.Fatal(err)

@@ -49,8 +49,7 @@ func migrate(url string) error {
 
 func TestMigrateFromManyProcesses(t *testing.T) {
 	t.Parallel()
-	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
+	storetest.EachEmpty(t, func(t *testing.T, url string) {
 		var wait sync.WaitGroup
 		errs := make([]error, 8)
 		for i := range errs[:6] {
@@ -85,8 +84,7 @@ func TestMigrateFromManyProcesses(t *testing.T) {
 func TestSchemaVersion(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
+	storetest.EachEmpty(t, func(t *testing.T, url string) {
 		s, err := store.Open(ctx, url)
 		if err != nil {
 			t.Fatal(err)
@@ -123,8 +121,7 @@ func TestSchemaVersion(t *testing.T) {
 // A migration that fails half-way leaves nothing of itself.
 func TestFailedMigrationLeavesNothing(t *testing.T) {
 	t.Parallel()
-	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
+	storetest.EachEmpty(t, func(t *testing.T, url string) {
 		db := raw(t, url)
 		if _, err := db.Exec("CREATE TABLE audit (id INTEGER)"); err != nil {
 			t.Fatal(err)
@@ -160,7 +157,7 @@ func columns(t *testing.T, db *sqlx.DB, dialect string) (names []string) {
 
 func TestBothSchemasAgree(t *testing.T) {
 	t.Parallel()
-	postgres, lite := open(t, storetest.URL(t, "postgres")), open(t, storetest.URL(t, "sqlite"))
+	postgres, lite := open(t, storetest.Empty(t, "postgres")), open(t, storetest.URL(t, "sqlite"))
 	same(t, "columns", columns(t, raw(t, lite.url), "sqlite"), columns(t, raw(t, postgres.url), "postgres"))
 }
 

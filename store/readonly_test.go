@@ -70,7 +70,6 @@ func (c *readOnlyConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driv
 func TestTakesNoWrites(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		r, c := &readOnly{}, &clock{at: start}
 		f := fixture{storetest.Open(t, url, store.WithClock(c.now), store.WithConnector(func(to driver.Connector) driver.Connector {
 			r.Connector = to

@@ -70,11 +70,15 @@ func WithClock(now func() time.Time) Option {
 	return func(o *options) { o.clock = now }
 }
 
-// WithConnections bounds the connections to PostgreSQL; 0 and none given mean
-// [MostConnections]. A statement that finds none free waits for one. SQLite, which
+// WithConnections bounds the connections to PostgreSQL; less than 1 and none given
+// mean [MostConnections]. A statement that finds none free waits for one. SQLite, which
 // has one, ignores it.
 func WithConnections(most int) Option {
-	return func(o *options) { o.most = cmp.Or(most, MostConnections) }
+	return func(o *options) {
+		if o.most = most; most < 1 {
+			o.most = MostConnections
+		}
+	}
 }
 
 // WithPassword asks for the password anew at each connection to PostgreSQL, for

@@ -126,6 +126,27 @@ func TestOpenIsBounded(t *testing.T) {
 	}
 }
 
+// No store opens connections without a bound.
+func TestWithConnections(t *testing.T) {
+	t.Parallel()
+	address := storetest.URL(t, "postgres")
+	for most, want := range map[int]int{-1: store.MostConnections, 0: store.MostConnections, 2: 2} {
+		if got := storetest.Open(t, address, store.WithConnections(most)).Most(); got != want {
+			t.Errorf("told %d: at most %d, want %d", most, got, want)
+		}
+	}
+	s, err := store.Open(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Most(); got != store.MostConnections {
+		t.Errorf("told nothing: at most %d, want %d", got, store.MostConnections)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWithPassword(t *testing.T) {
 	t.Parallel()
 	address := storetest.URL(t, "postgres")

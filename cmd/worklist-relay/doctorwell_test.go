@@ -23,7 +23,6 @@ import (
 func TestDoctorFindsAllWell(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
-		t.Parallel()
 		dialect, _, _ := strings.Cut(address, ":")
 		i := newInstallation(t, dialect, queueAsItShouldBe())
 		i.env["HTTP_ADDR"] = freeAddr(t)
@@ -68,7 +67,6 @@ func TestDoctorFindsAllWell(t *testing.T) {
 func TestDoctorChangesNothing(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
-		t.Parallel()
 		dialect, _, _ := strings.Cut(address, ":")
 		i := newInstallation(t, dialect, queueAsItShouldBe())
 		i.send("0f0f0f0f-0000-4000-8000-000000000001", "0f0f0f0f-0000-4000-8000-000000000002")

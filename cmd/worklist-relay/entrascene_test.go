@@ -39,7 +39,7 @@ type entraScene struct {
 // for these resources, which live for life.
 func newEntraScene(t *testing.T, sessions bool, life time.Duration, ready ...string) *entraScene {
 	t.Helper()
-	s := &entraScene{scene: &scene{t: t, database: storetest.URL(t, "postgres")}, identities: newIdentities(t, life, ready...)}
+	s := &entraScene{scene: &scene{t: t, database: storetest.Empty(t, "postgres")}, identities: newIdentities(t, life, ready...)}
 	address, err := url.Parse(s.database)
 	s.must(err)
 	s.addRole(address)

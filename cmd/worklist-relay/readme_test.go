@@ -27,7 +27,6 @@ func TestReadmeOutcomeColumns(t *testing.T) {
 		want = append(want, row[1])
 	}
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		s := scene{t: t, database: url}
 		s.store = storetest.Open(t, url)
 		db, err := s.open()

@@ -20,7 +20,6 @@ func TestFill(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	storetest.Each(t, func(t *testing.T, url string) {
-		t.Parallel()
 		s := storetest.Open(t, url)
 		for range 2 { // on top of each other
 			if err := storefill.Fill(ctx, url, 150); err != nil {

@@ -2,7 +2,7 @@
 // and a PostgreSQL schema where one is configured.
 //
 // TEST_DATABASE_URL names the PostgreSQL database; its role must be allowed to
-// create schemas. With REQUIRE_POSTGRES=1 a test that needs it and finds no URL
+// create schemas, of which some stay there for the next run. With REQUIRE_POSTGRES=1 a test that needs it and finds no URL
 // fails instead of being skipped.
 package storetest
 
@@ -10,7 +10,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -19,7 +18,6 @@ import (
 	"testing"
 
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 
 	"github.com/worklist-relay/worklist-relay/store"
 )
@@ -27,21 +25,46 @@ import (
 // Dialects are the databases that Each runs a test on.
 var Dialects = []string{"sqlite", "postgres"}
 
-// Each runs test once for each database, as a subtest, with the URL of an
-// empty one. The subtests are at once where test says t.Parallel.
+// Each runs test once for each database, as parallel subtests, with the URL of one
+// that has the tables of this program and no rows.
 func Each(t *testing.T, test func(t *testing.T, url string)) {
+	t.Helper()
+	each(t, URL, test)
+}
+
+// EachEmpty is Each with databases that have no tables.
+func EachEmpty(t *testing.T, test func(t *testing.T, url string)) {
+	t.Helper()
+	each(t, Empty, test)
+}
+
+func each(t *testing.T, url func(testing.TB, string) string, test func(t *testing.T, url string)) {
 	t.Helper()
 	for _, dialect := range Dialects {
 		t.Run(dialect, func(t *testing.T) {
-			test(t, URL(t, dialect))
+			t.Parallel() // before it has a database: few have one at a time
+			test(t, url(t, dialect))
 		})
 	}
 }
 
-// URL makes an empty database that goes when the test ends: a SQLite file in
-// the test's temporary folder, or a schema of the PostgreSQL database. It skips
-// the test where there is no PostgreSQL and none is required.
+// URL makes a database with the tables of this program and no rows, for this test
+// alone: a SQLite file in its temporary folder, or a schema of the PostgreSQL
+// database. It skips the test where there is no PostgreSQL and none is required.
 func URL(t testing.TB, dialect string) string {
+	t.Helper()
+	if dialect == "postgres" {
+		return tabled(t)
+	}
+	url := Empty(t, dialect)
+	if err := copyTables(url); err != nil {
+		t.Fatal(err)
+	}
+	return url
+}
+
+// Empty is URL without tables, for a test of what makes them.
+func Empty(t testing.TB, dialect string) string {
 	t.Helper()
 	switch dialect {
 	case "sqlite":
@@ -73,7 +96,8 @@ func postgres(t testing.TB) string {
 	return base
 }
 
-func schema(t testing.TB) string {
+// server is the configured PostgreSQL database. Without one the test is skipped.
+func server(t testing.TB) *url.URL {
 	t.Helper()
 	base := postgres(t)
 	if base == "" {
@@ -83,7 +107,14 @@ func schema(t testing.TB) string {
 	if err != nil {
 		t.Fatal("TEST_DATABASE_URL does not parse")
 	}
-	db, err := sqlx.Open("postgres", base)
+	return u
+}
+
+// schema is one without tables, dropped when the test ends.
+func schema(t testing.TB) string {
+	t.Helper()
+	base := server(t)
+	db, err := sqlx.Open("postgres", base.String())
 	if err != nil {
 		t.Fatal("TEST_DATABASE_URL:", err)
 	}
@@ -91,17 +122,24 @@ func schema(t testing.TB) string {
 	db.SetMaxOpenConns(1)
 	db.SetMaxIdleConns(0) // it is needed at the beginning and at the end alone
 	name := "test_" + strings.ToLower(rand.Text())
-	if _, err := db.Exec("SET synchronous_commit = off; CREATE SCHEMA " + pq.QuoteIdentifier(name)); err != nil {
+	if _, err := db.Exec("SET synchronous_commit = off; CREATE SCHEMA " + name); err != nil {
 		t.Fatal("TEST_DATABASE_URL:", err)
 	}
 	t.Cleanup(func() {
 		// A transaction that a test left open must not hang this for ever.
-		if _, err := db.Exec("SET lock_timeout = '4min'; SET synchronous_commit = off; DROP SCHEMA " + pq.QuoteIdentifier(name) + " CASCADE"); err != nil {
+		if _, err := db.Exec("SET lock_timeout = '4min'; SET synchronous_commit = off; DROP SCHEMA " + name + " CASCADE"); err != nil {
 			t.Error(err)
 		}
 	})
-	query := u.Query()
+	return inSchema(base, name)
+}
+
+// inSchema is the URL of the database's schema name, which the server shows as the
+// application's name too.
+func inSchema(base *url.URL, name string) string {
+	u, query := *base, base.Query()
 	query.Set("search_path", name)
+	query.Set("application_name", name)
 	query.Set("synchronous_commit", "off") // no test takes the server's power away
 	u.RawQuery = query.Encode()
 	return u.String()
@@ -111,16 +149,11 @@ func schema(t testing.TB) string {
 // takes 100 as it is installed, and many tests run at a time.
 const few = 3
 
-// Open opens the database at url, with the tables of this program, and closes it
-// when the test ends. Where there is none yet a SQLite file is a copy of one that
-// was migrated: migrating costs many times as much.
+// Open opens the database at url, makes the tables that it lacks, and closes it when
+// the test ends.
 func Open(t testing.TB, url string, opts ...store.Option) *store.Store {
 	t.Helper()
 	ctx := context.Background()
-	copied, err := copyTables(url)
-	if err != nil {
-		t.Fatal(err)
-	}
 	s, err := store.Open(ctx, url, append([]store.Option{store.WithConnections(few)}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
@@ -130,8 +163,8 @@ func Open(t testing.TB, url string, opts ...store.Option) *store.Store {
 			t.Error(err)
 		}
 	})
-	if copied {
-		return s
+	if s.CheckSchema(ctx) == nil {
+		return s // a migration would cost many times as much
 	}
 	if err := s.Migrate(ctx); err != nil {
 		t.Fatal(err)
@@ -139,26 +172,23 @@ func Open(t testing.TB, url string, opts ...store.Option) *store.Store {
 	return s
 }
 
-// copyTables makes the SQLite file at url, unless there is one.
-func copyTables(url string) (made bool, err error) {
-	file, ok := strings.CutPrefix(url, "sqlite:")
-	if !ok {
-		return false, nil
+// migrate makes the tables of this program at url.
+func migrate(ctx context.Context, url string) error {
+	s, err := store.Open(ctx, url)
+	if err != nil {
+		return err
 	}
+	return errors.Join(s.Migrate(ctx), s.Close())
+}
+
+// copyTables makes a SQLite file with the tables of this program: the copy of one
+// that was migrated, which costs many times as much.
+func copyTables(url string) error {
 	tables, err := migrated()
 	if err != nil {
-		return false, err
+		return err
 	}
-	// Whole before it has its name: the file may be opened twice at once.
-	whole := file + "." + rand.Text()
-	if err := os.WriteFile(whole, tables, 0o600); err != nil {
-		return false, err
-	}
-	err = os.Link(whole, file)
-	if errors.Is(err, fs.ErrExist) {
-		return false, os.Remove(whole)
-	}
-	return err == nil, errors.Join(err, os.Remove(whole))
+	return os.WriteFile(strings.TrimPrefix(url, "sqlite:"), tables, 0o600)
 }
 
 // migrated is a SQLite file with the tables of this program and no rows.
@@ -168,13 +198,9 @@ var migrated = sync.OnceValues(func() (tables []byte, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	ctx, file := context.Background(), filepath.Join(dir, "worklist.db")
-	s, err := store.Open(ctx, "sqlite:"+file)
-	if err != nil {
-		return nil, err
-	}
+	file := filepath.Join(dir, "worklist.db")
 	// What is closed has no journal beside it.
-	if err := errors.Join(s.Migrate(ctx), s.Close()); err != nil {
+	if err := migrate(context.Background(), "sqlite:"+file); err != nil {
 		return nil, err
 	}
 	return os.ReadFile(file)

@@ -1,0 +1,190 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net/url"
+	"sync"
+	"testing"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// A schema costs the server more to make and to drop than most tests cost it, so
+// schemas with the tables of this program are kept in the database from test to
+// test and from run to run, named "worklist_test_" and a number. A test that takes
+// one empties its tables. At most as many are there as tests have run at a time.
+
+// schemas are those that tests of this process have now.
+var schemas = &lent{numbers: map[int]bool{}}
+
+// lent is safe for concurrent use.
+type lent struct {
+	mu      sync.Mutex // guards what follows, and the connection's use
+	numbers map[int]bool
+	db      *sqlx.DB // nil where no test has a schema
+	// conn holds an advisory lock for each schema. A process that dies gives them
+	// back with it.
+	conn *sqlx.Conn
+	// migrated is the structure of a schema that this process made: the first one it
+	// takes. "" before.
+	migrated string
+}
+
+// lockClass is the first number of the advisory locks; the second is the schema's.
+var lockClass = func() int32 {
+	hash := fnv.New32a()
+	hash.Write([]byte("worklist-relay storetest"))
+	return int32(hash.Sum32())
+}()
+
+// tabled is a schema with the tables of this program and no rows, for one test.
+func tabled(t testing.TB) string {
+	t.Helper()
+	base := server(t)
+	name, number, err := schemas.take(base)
+	if err != nil {
+		t.Fatal("TEST_DATABASE_URL:", err)
+	}
+	t.Cleanup(func() {
+		if err := schemas.giveBack(number); err != nil {
+			t.Error(err)
+		}
+	})
+	return inSchema(base, name)
+}
+
+func (l *lent) take(base *url.URL) (name string, number int, err error) {
+	ctx := context.Background()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.connect(ctx, base); err != nil {
+		return "", 0, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.giveBackLocked(number))
+		}
+	}()
+	for ; ; number++ {
+		name = fmt.Sprintf("worklist_test_%d", number)
+		if l.numbers[number] { // its lock would be had again: it is this session's
+			continue
+		}
+		var free bool
+		if err := l.conn.GetContext(ctx, &free, "SELECT pg_try_advisory_lock($1, $2)", lockClass, number); err != nil {
+			return "", number, err
+		}
+		if free {
+			l.numbers[number] = true
+			return name, number, l.ready(ctx, base, name)
+		}
+	}
+}
+
+func (l *lent) connect(ctx context.Context, base *url.URL) (err error) {
+	if l.db != nil {
+		return nil
+	}
+	db, err := sqlx.Open("postgres", base.String())
+	if err != nil {
+		return err
+	}
+	conn, err := db.Connx(ctx)
+	if err == nil {
+		// A transaction that a test left open must not hang the others for ever.
+		_, err = conn.ExecContext(ctx, "SET lock_timeout = '4min'; SET synchronous_commit = off; SET client_min_messages = warning")
+	}
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	l.db, l.conn = db, conn
+	return nil
+}
+
+func (l *lent) giveBack(number int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.giveBackLocked(number)
+}
+
+// giveBackLocked also closes the connection where no test needs it any more: it would
+// look as if it had been forgotten.
+func (l *lent) giveBackLocked(number int) (err error) {
+	if l.numbers[number] {
+		delete(l.numbers, number)
+		_, err = l.conn.ExecContext(context.Background(), "SELECT pg_advisory_unlock($1, $2)", lockClass, number)
+	}
+	if len(l.numbers) == 0 {
+		err = errors.Join(err, l.conn.Close(), l.db.Close())
+		l.db, l.conn = nil, nil
+	}
+	return err
+}
+
+// ready makes the schema as a migration leaves it. Where a test or another version
+// of this program left something else, it is made anew.
+func (l *lent) ready(ctx context.Context, base *url.URL, name string) error {
+	// A process that a test killed may still have a statement at the server.
+	if _, err := l.conn.ExecContext(ctx, "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = $1", name); err != nil {
+		return err
+	}
+	if _, err := l.conn.ExecContext(ctx, "SET search_path = "+name); err != nil {
+		return err
+	}
+	if same, err := l.same(ctx); err != nil {
+		return err
+	} else if same {
+		_, err := l.conn.ExecContext(ctx, "TRUNCATE actions, attempts, audit, gateway_health, pulse, relays RESTART IDENTITY")
+		return err
+	}
+	if _, err := l.conn.ExecContext(ctx, "DROP SCHEMA IF EXISTS "+name+" CASCADE; CREATE SCHEMA "+name); err != nil {
+		return err
+	}
+	if err := migrate(ctx, inSchema(base, name)); err != nil {
+		return err
+	}
+	return l.conn.GetContext(ctx, &l.migrated, structure)
+}
+
+// same reports whether the schema of the search path is as a migration leaves it.
+func (l *lent) same(ctx context.Context) (same bool, err error) {
+	if l.migrated == "" {
+		return false, nil
+	}
+	var exists bool
+	if err := l.conn.GetContext(ctx, &exists, "SELECT to_regclass('goose_db_version') IS NOT NULL"); err != nil || !exists {
+		return false, err
+	}
+	var is string
+	err = l.conn.GetContext(ctx, &is, structure)
+	return is == l.migrated, err
+}
+
+// structure is all of the schema that no TRUNCATE puts back, as one text without the
+// schema's name.
+const structure = `
+	WITH here AS (SELECT oid, nspacl FROM pg_namespace WHERE nspname = current_schema()),
+	relation AS (SELECT c.oid, relname, relkind, relacl FROM pg_class c JOIN here ON relnamespace = here.oid),
+	part (text) AS (
+		SELECT concat_ws(' ', 'schema', nspacl) FROM here
+		UNION ALL
+		SELECT concat_ws(' ', 'column', relname, relkind, attname, format_type(atttypid, atttypmod), attnotnull, attidentity, pg_get_expr(adbin, adrelid), relacl)
+		FROM relation JOIN pg_attribute a ON attrelid = relation.oid LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+		WHERE attnum > 0 AND NOT attisdropped
+		UNION ALL
+		SELECT concat_ws(' ', 'view', relname, pg_get_viewdef(oid)) FROM relation WHERE relkind = 'v'
+		UNION ALL
+		SELECT concat_ws(' ', 'index', relname, pg_get_indexdef(oid)) FROM relation WHERE relkind = 'i'
+		UNION ALL
+		SELECT concat_ws(' ', 'constraint', relname, pg_get_constraintdef(c.oid)) FROM relation JOIN pg_constraint c ON conrelid = relation.oid
+		UNION ALL
+		SELECT concat_ws(' ', 'trigger', pg_get_triggerdef(t.oid)) FROM relation JOIN pg_trigger t ON tgrelid = relation.oid WHERE NOT tgisinternal
+		UNION ALL
+		SELECT concat_ws(' ', 'function', proname, prosrc) FROM pg_proc JOIN here ON pronamespace = here.oid
+		UNION ALL
+		SELECT concat_ws(' ', 'version', version_id, is_applied) FROM goose_db_version
+	)
+	SELECT string_agg(text, E'\n' ORDER BY text) FROM part`
