@@ -19,8 +19,8 @@ func WithWaits(change func(*Waits)) Option {
 	}
 }
 
-// Most is the bound of the store's connections.
-func (s *Store) Most() int { return s.db.Stats().MaxOpenConnections }
+// Most is the bound of a store's connections.
+func Most(s *Store) int { return s.db.Stats().MaxOpenConnections }
 
 // StandingQueries are what metrics ask of the actions.
 var StandingQueries = []string{waitingNow, countOwed}

@@ -131,7 +131,7 @@ func TestWithConnections(t *testing.T) {
 	t.Parallel()
 	address := storetest.URL(t, "postgres")
 	for most, want := range map[int]int{-1: store.MostConnections, 0: store.MostConnections, 2: 2} {
-		if got := storetest.Open(t, address, store.WithConnections(most)).Most(); got != want {
+		if got := store.Most(storetest.Open(t, address, store.WithConnections(most))); got != want {
 			t.Errorf("told %d: at most %d, want %d", most, got, want)
 		}
 	}
@@ -139,7 +139,7 @@ func TestWithConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := s.Most(); got != store.MostConnections {
+	if got := store.Most(s); got != store.MostConnections {
 		t.Errorf("told nothing: at most %d, want %d", got, store.MostConnections)
 	}
 	if err := s.Close(); err != nil {
