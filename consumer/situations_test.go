@@ -28,31 +28,18 @@ type situation struct {
 // it may meet, on SQLite.
 func TestSituations(t *testing.T) {
 	t.Parallel()
-	testSituations(t, "sqlite", append(eitherQueue(), brokerSituations, sessionSituations, isolationSituations, outageSituations, reconcileSituations, replaySituations, leakSituations)...)
+	testSituations(t, "sqlite")
 }
 
 // TestSituationsPostgreSQL is the same on PostgreSQL.
 func TestSituationsPostgreSQL(t *testing.T) {
 	t.Parallel()
-	testSituations(t, "postgres", append(eitherQueue(), brokerSituations, sessionSituations, isolationSituations, outageSituations, reconcileSituations, replaySituations, leakSituations)...)
+	testSituations(t, "postgres")
 }
 
-// TestSituationsInSessions is what a plain queue and a session queue must have
-// in common, on a session queue.
-func TestSituationsInSessions(t *testing.T) {
-	t.Parallel()
-	suite.OnlyLong(t, "a hundred situations once more")
-	testSituations(t, "sqlite", eitherQueue()...)
-}
-
-// eitherQueue are the situations of an action, whatever queue it comes from. (The
-// others choose their kind of queue.)
-func eitherQueue() [][]situation {
-	return [][]situation{beforeSituations, connectSituations, sentSituations}
-}
-
-func testSituations(t *testing.T, dialect string, lists ...[]situation) {
-	for _, s := range slices.Concat(lists...) {
+func testSituations(t *testing.T, dialect string) {
+	for _, s := range slices.Concat(beforeSituations, connectSituations, sentSituations, brokerSituations, sessionSituations,
+		isolationSituations, outageSituations, reconcileSituations, replaySituations, leakSituations) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			s.test(t, storetest.URL(t, dialect))
