@@ -2,12 +2,16 @@ package storetest_test
 
 import (
 	"context"
+	"os"
 	"testing"
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/store/storetest"
 )
+
+func TestMain(m *testing.M) { os.Exit(suite.Tests(m).Run()) }
 
 // What a test leaves behind, rows, numbers and changed tables, does not reach the one
 // that has the schema after it, and two that have one at a time have two.
