@@ -68,9 +68,10 @@ func (w *gateway) takeProbe(ctx context.Context) bool {
 	if !ready {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, w.of.consumer.waits().StoreLimit)
+	// Not cut short by the end of the service: what was taken must be given back.
+	taking, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.of.consumer.waits().StoreLimit)
 	defer cancel()
-	mine, err := c.Store.TakeProbe(ctx, w.name, due, next)
+	mine, err := c.Store.TakeProbe(taking, w.name, due, next)
 	if err == nil && mine {
 		return true
 	}
