@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
 )
 
 // A schema costs the server more to make and to drop than most tests cost it, so
@@ -56,6 +57,12 @@ func tabled(t testing.TB) string {
 	return inSchema(base, name)
 }
 
+// mostSchemas bounds the search for one. A hundred connections, as a server takes
+// them, have no use for more.
+const mostSchemas = 200
+
+// take is the first schema that nobody has. One that another role made, or that
+// something still has a lock on, is left alone.
 func (l *lent) take(base *url.URL) (name string, number int, err error) {
 	ctx := context.Background()
 	l.mu.Lock()
@@ -63,25 +70,30 @@ func (l *lent) take(base *url.URL) (name string, number int, err error) {
 	if err := l.connect(ctx, base); err != nil {
 		return "", 0, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, l.giveBackLocked(number))
-		}
-	}()
-	for ; ; number++ {
-		name = fmt.Sprintf("worklist_test_%d", number)
+	for number = range mostSchemas {
 		if l.numbers[number] { // its lock would be had again: it is this session's
 			continue
 		}
 		var free bool
-		if err := l.conn.GetContext(ctx, &free, "SELECT pg_try_advisory_lock($1, $2)", lockClass, number); err != nil {
-			return "", number, err
+		if err = l.conn.GetContext(ctx, &free, "SELECT pg_try_advisory_lock($1, $2)", lockClass, number); err != nil {
+			break
 		}
-		if free {
-			l.numbers[number] = true
-			return name, number, l.ready(ctx, base, name)
+		if !free {
+			continue
+		}
+		l.numbers[number], name = true, fmt.Sprintf("worklist_test_%d", number)
+		if err = l.ready(ctx, base, name); err == nil {
+			return name, number, nil
+		}
+		err = errors.Join(err, l.unlock(ctx, number))
+		if refused := (*pq.Error)(nil); !errors.As(err, &refused) || refused.Code.Name() != "insufficient_privilege" && refused.Code.Name() != "lock_not_available" {
+			break
 		}
 	}
+	if err == nil {
+		err = fmt.Errorf("none of %d schemas is free", mostSchemas)
+	}
+	return "", 0, errors.Join(err, l.close())
 }
 
 func (l *lent) connect(ctx context.Context, base *url.URL) (err error) {
@@ -94,8 +106,7 @@ func (l *lent) connect(ctx context.Context, base *url.URL) (err error) {
 	}
 	conn, err := db.Connx(ctx)
 	if err == nil {
-		// A transaction that a test left open must not hang the others for ever.
-		_, err = conn.ExecContext(ctx, "SET lock_timeout = '4min'; SET synchronous_commit = off; SET client_min_messages = warning")
+		_, err = conn.ExecContext(ctx, "SET lock_timeout = '2s'; SET synchronous_commit = off; SET client_min_messages = warning")
 	}
 	if err != nil {
 		return errors.Join(err, db.Close())
@@ -107,20 +118,23 @@ func (l *lent) connect(ctx context.Context, base *url.URL) (err error) {
 func (l *lent) giveBack(number int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.giveBackLocked(number)
+	return errors.Join(l.unlock(context.Background(), number), l.close())
 }
 
-// giveBackLocked also closes the connection where no test needs it any more: it would
-// look as if it had been forgotten.
-func (l *lent) giveBackLocked(number int) (err error) {
-	if l.numbers[number] {
-		delete(l.numbers, number)
-		_, err = l.conn.ExecContext(context.Background(), "SELECT pg_advisory_unlock($1, $2)", lockClass, number)
+func (l *lent) unlock(ctx context.Context, number int) error {
+	delete(l.numbers, number)
+	_, err := l.conn.ExecContext(ctx, "SELECT pg_advisory_unlock($1, $2)", lockClass, number)
+	return err
+}
+
+// close closes the connection where no test needs it any more: it would look as if
+// it had been forgotten.
+func (l *lent) close() error {
+	if len(l.numbers) > 0 {
+		return nil
 	}
-	if len(l.numbers) == 0 {
-		err = errors.Join(err, l.conn.Close(), l.db.Close())
-		l.db, l.conn = nil, nil
-	}
+	err := errors.Join(l.conn.Close(), l.db.Close())
+	l.db, l.conn = nil, nil
 	return err
 }
 
@@ -128,7 +142,7 @@ func (l *lent) giveBackLocked(number int) (err error) {
 // of this program left something else, it is made anew.
 func (l *lent) ready(ctx context.Context, base *url.URL, name string) error {
 	// A process that a test killed may still have a statement at the server.
-	if _, err := l.conn.ExecContext(ctx, "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = $1", name); err != nil {
+	if _, err := l.conn.ExecContext(ctx, "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = $1 AND datname = current_database()", name); err != nil {
 		return err
 	}
 	if _, err := l.conn.ExecContext(ctx, "SET search_path = "+name); err != nil {
@@ -137,8 +151,7 @@ func (l *lent) ready(ctx context.Context, base *url.URL, name string) error {
 	if same, err := l.same(ctx); err != nil {
 		return err
 	} else if same {
-		_, err := l.conn.ExecContext(ctx, "TRUNCATE actions, attempts, audit, gateway_health, pulse, relays RESTART IDENTITY")
-		return err
+		return l.empty(ctx)
 	}
 	if _, err := l.conn.ExecContext(ctx, "DROP SCHEMA IF EXISTS "+name+" CASCADE; CREATE SCHEMA "+name); err != nil {
 		return err
@@ -163,27 +176,47 @@ func (l *lent) same(ctx context.Context) (same bool, err error) {
 	return is == l.migrated, err
 }
 
-// structure is all of the schema that no TRUNCATE puts back, as one text without the
+// empty takes the rows of all tables, but for the version of the schema.
+func (l *lent) empty(ctx context.Context) error {
+	var tables string
+	if err := l.conn.GetContext(ctx, &tables, `SELECT string_agg(quote_ident(relname), ', ') FROM pg_class
+		WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' AND relname <> 'goose_db_version'`); err != nil {
+		return err
+	}
+	_, err := l.conn.ExecContext(ctx, "TRUNCATE "+tables+" RESTART IDENTITY")
+	return err
+}
+
+// structure is what of the schema no TRUNCATE puts back, as one text without the
 // schema's name.
 const structure = `
 	WITH here AS (SELECT oid, nspacl FROM pg_namespace WHERE nspname = current_schema()),
-	relation AS (SELECT c.oid, relname, relkind, relacl FROM pg_class c JOIN here ON relnamespace = here.oid),
+	relation AS (SELECT c.* FROM pg_class c JOIN here ON relnamespace = here.oid),
 	part (text) AS (
 		SELECT concat_ws(' ', 'schema', nspacl) FROM here
 		UNION ALL
-		SELECT concat_ws(' ', 'column', relname, relkind, attname, format_type(atttypid, atttypmod), attnotnull, attidentity, pg_get_expr(adbin, adrelid), relacl)
-		FROM relation JOIN pg_attribute a ON attrelid = relation.oid LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+		SELECT concat_ws(' ', 'relation', relname, relkind, relacl, relowner, relrowsecurity, relforcerowsecurity, reloptions) FROM relation
+		UNION ALL
+		SELECT concat_ws(' ', 'column', relname, attname, format_type(atttypid, atttypmod), attnotnull, attidentity, pg_get_expr(adbin, adrelid), attacl)
+		FROM relation JOIN pg_attribute ON attrelid = relation.oid LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
 		WHERE attnum > 0 AND NOT attisdropped
 		UNION ALL
-		SELECT concat_ws(' ', 'view', relname, pg_get_viewdef(oid)) FROM relation WHERE relkind = 'v'
+		SELECT concat_ws(' ', 'rule', pg_get_ruledef(r.oid)) FROM relation JOIN pg_rewrite r ON ev_class = relation.oid
 		UNION ALL
-		SELECT concat_ws(' ', 'index', relname, pg_get_indexdef(oid)) FROM relation WHERE relkind = 'i'
+		SELECT concat_ws(' ', 'index', pg_get_indexdef(oid)) FROM relation WHERE relkind = 'i'
 		UNION ALL
 		SELECT concat_ws(' ', 'constraint', relname, pg_get_constraintdef(c.oid)) FROM relation JOIN pg_constraint c ON conrelid = relation.oid
 		UNION ALL
-		SELECT concat_ws(' ', 'trigger', pg_get_triggerdef(t.oid)) FROM relation JOIN pg_trigger t ON tgrelid = relation.oid WHERE NOT tgisinternal
+		SELECT concat_ws(' ', 'trigger', relname, tgenabled, CASE WHEN NOT tgisinternal THEN pg_get_triggerdef(t.oid) END)
+		FROM relation JOIN pg_trigger t ON tgrelid = relation.oid
 		UNION ALL
-		SELECT concat_ws(' ', 'function', proname, prosrc) FROM pg_proc JOIN here ON pronamespace = here.oid
+		SELECT concat_ws(' ', 'policy', relname, polname) FROM relation JOIN pg_policy ON polrelid = relation.oid
+		UNION ALL
+		SELECT concat_ws(' ', 'sequence', relname, seqincrement, seqmin, seqmax, seqcycle) FROM relation JOIN pg_sequence ON seqrelid = relation.oid
+		UNION ALL
+		SELECT concat_ws(' ', 'type', typname, typtype) FROM pg_type JOIN here ON typnamespace = here.oid
+		UNION ALL
+		SELECT concat_ws(' ', 'function', pg_get_functiondef(p.oid)) FROM pg_proc p JOIN here ON pronamespace = here.oid
 		UNION ALL
 		SELECT concat_ws(' ', 'version', version_id, is_applied) FROM goose_db_version
 	)

@@ -2,8 +2,9 @@
 // and a PostgreSQL schema where one is configured.
 //
 // TEST_DATABASE_URL names the PostgreSQL database; its role must be allowed to
-// create schemas, of which some stay there for the next run. With REQUIRE_POSTGRES=1 a test that needs it and finds no URL
-// fails instead of being skipped.
+// create schemas, of which some stay there for the next run. With
+// REQUIRE_POSTGRES=1 a test that needs it and finds no URL fails instead of being
+// skipped.
 package storetest
 
 import (
