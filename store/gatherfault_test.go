@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -87,7 +88,12 @@ func TestGatheredInOrder(t *testing.T) {
 	t.Parallel()
 	f, d := openGathering(t)
 	tx := f.inserting(t, nth(2).ActionID)
-	other, also := openDriven(t, f.url, within(4*time.Minute))
+	address, err := url.Parse(f.url)
+	f.must(err)
+	query := address.Query()
+	query.Set("application_name", "other "+query.Get("search_path"))
+	address.RawQuery = query.Encode()
+	other, also := openDriven(t, address.String(), within(4*time.Minute))
 	watching := raw(t, f.url)
 
 	mine, theirs := make([]store.Claim, 3), make([]store.Claim, 3)
@@ -101,7 +107,7 @@ func TestGatheredInOrder(t *testing.T) {
 	}()
 	await(t, func() (waits bool) {
 		f.must(watching.Get(&waits, `SELECT EXISTS (SELECT 1 FROM pg_stat_activity a JOIN pg_locks l USING (pid)
-			WHERE a.application_name = current_schema() AND NOT l.granted)`))
+			WHERE a.application_name = 'other ' || current_schema() AND NOT l.granted)`))
 		return waits
 	})
 	f.must(tx.Rollback())
