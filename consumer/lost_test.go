@@ -2,6 +2,7 @@ package consumer_test
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
 	"slices"
 	"strings"
@@ -53,6 +54,30 @@ func expiresWhileDialled(t *testing.T, url string) {
 	id := w.enqueue(newCreate())
 	w.deadLetter(consumer.ReasonExpired)
 	w.hasRow(id, store.Failed, consumer.ReasonExpired, "")
+	w.nothingSent()
+}
+
+// heldWhileDialled: while the way to the gateway is made, another replica sends a
+// create with the same accession number. The first try ends this one: nothing is sent,
+// and it comes again for no answer that is known.
+func heldWhileDialled(t *testing.T, url string) {
+	var w *world
+	first := newCreate()
+	w, _ = withTokens(t, url, func(_ int32, audience string) string {
+		other, err := w.store.Claim(context.Background(), store.Delivery{
+			ActionID: newCreate().id(), ActionType: "worklist.create_item", Create: true, ProviderID: provider, AccessionNumber: first.accession(),
+			BodySHA256: "00", SequenceNumber: 1000, OriginalSequence: 1000, EnqueuedAt: w.now(), Lease: time.Hour,
+		})
+		w.check(err)
+		w.check(w.store.MarkSent(context.Background(), other.Ref(), w.relay.Addr()+"/"+provider, time.Hour))
+		return relaytest.SAS(audience, sendKey, time.Now().Add(time.Hour))
+	})
+	w.run()
+	w.enqueue(first)
+	w.deadLetter(consumer.ReasonAccessionConflict)
+	if row := w.hasRow(first.id(), store.Failed, consumer.ReasonAccessionConflict, ""); row.Attempt != 1 {
+		t.Errorf("it ended at its delivery %d, want the first", row.Attempt)
+	}
 	w.nothingSent()
 }
 
@@ -197,17 +222,24 @@ func lockHeldWhileStopping(t *testing.T, url string) {
 	w.hasRow(id, store.Sent, "", relay.PhaseAckLost)
 }
 
-// updateBehindSentCreate: an update waits for its create also where that may have
-// arrived.
-func updateBehindSentCreate(t *testing.T, url string) {
+// waitsAfterDrop is a world in which the ack to an action was lost, and its retry is an
+// hour off.
+func waitsAfterDrop(t *testing.T, url string, a action) *world {
 	w := newWorld(t, url)
 	w.consumer.Retry.Delays = []time.Duration{time.Hour}
 	w.run()
 	w.gateway.Script(relaytest.Reply{Drop: true})
-	create := newCreate()
-	w.enqueue(create)
+	w.enqueue(a)
 	w.waiting(1)
-	w.hasRow(create.id(), store.Sent, "", relay.PhaseAckLost)
+	w.hasRow(a.id(), store.Sent, "", relay.PhaseAckLost)
+	return w
+}
+
+// updateBehindSentCreate: an update waits for its create also where that may have
+// arrived.
+func updateBehindSentCreate(t *testing.T, url string) {
+	create := newCreate()
+	w := waitsAfterDrop(t, url, create)
 	id := w.enqueue(newUpdate(create, "IN PROGRESS"))
 	w.waiting(2)
 	if row := w.row(id); row.Status != store.Pending || row.Attempts != 0 {
@@ -246,13 +278,8 @@ func createsGoFirst(t *testing.T, url string) {
 // resendWhileItWaits: a second message of an action that waits for its retry makes no
 // try of its own.
 func resendWhileItWaits(t *testing.T, url string) {
-	w := newWorld(t, url)
-	w.consumer.Retry.Delays = []time.Duration{time.Hour}
-	w.run()
-	w.gateway.Script(relaytest.Reply{Drop: true})
 	a := newCreate()
-	w.enqueue(a)
-	w.waiting(1)
+	w := waitsAfterDrop(t, url, a)
 	before := w.row(a.id())
 	w.enqueue(a)
 	w.waiting(2)

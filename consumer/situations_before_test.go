@@ -382,6 +382,7 @@ var beforeSituations = slices.Concat(invalidSituations(), []situation{
 	{"16_the_clinic_day_ends_while_the_gateway_is_dialled", expiresWhileDialled},
 	{"18_an_earlier_create_may_have_arrived", updateBehindSentCreate},
 	{"18_no_update_is_sent_before_its_create", createsGoFirst},
+	{"87_another_create_is_sent_while_the_gateway_is_dialled", heldWhileDialled},
 	{"88_a_resend_while_the_action_waits", resendWhileItWaits},
 })
 
