@@ -2,12 +2,14 @@ package consumer_test
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
 	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/relay"
@@ -49,6 +51,36 @@ func TestMarkAnswerLost(t *testing.T) {
 		w.hasRow(id, store.Failed, consumer.ReasonAccessionConflict, relay.PhaseAckError)
 		w.frames(1)
 	})
+}
+
+// The service ends while the database's answer to who probes a gateway is on its way.
+// What was taken is given back, or nobody would probe until an echo of nobody's must
+// have ended. (In SQLite, as above, no answer is on its way.)
+func TestProbeTakenWhileStopping(t *testing.T) {
+	t.Parallel()
+	w, p := behindProxy(t)
+	w.consumer.Hurry(func(d *consumer.Waits) { d.StoreLimit = time.Hour })
+	began, phase := time.Now(), string(relay.PhaseNoListener)
+	w.must(w.store.SaveHealth(context.Background(), store.Health{
+		Relay: w.relay.Addr() + "/" + provider, Failures: 3, FailingSince: &began, OpenedAt: &began, NextProbeAt: &began, LastPhase: &phase, LastFailureAt: &began,
+	}))
+	release := p.holdAnswerTo("SET next_probe_at")
+	t.Cleanup(release)
+	stop := w.run()
+	w.enqueue(newCreate())
+	w.until("the probe is taken", func() bool { return w.health().NextProbeAt.After(time.Now().Add(30 * time.Second)) })
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); stop() }()
+	select {
+	case <-stopped:
+		t.Error("it stopped without knowing whether the probe is its own")
+	case <-time.After(3 * time.Second): // longer than an answer may be late to a caller that has gone
+	}
+	release()
+	<-stopped
+	if next := w.health().NextProbeAt; next.After(time.Now()) {
+		t.Errorf("the next probe is at %s, and nobody makes it", next)
+	}
 }
 
 // A database that answers reads and refuses writes is away: nothing is
@@ -116,12 +148,13 @@ func behindProxy(t *testing.T) (*world, *proxy) {
 	return newWorld(t, address), p
 }
 
-// proxy passes bytes on until it is to lose an answer: then it cuts every
-// connection, and refuses new ones until cut is set to false.
+// proxy passes bytes on until it is to hold an answer back, or to lose it: then it
+// cuts every connection, and refuses new ones until cut is set to false.
 type proxy struct {
 	listener net.Listener
 	to       string
-	marker   atomic.Pointer[string] // what the next request to lose the answer of holds
+	marker   atomic.Pointer[string] // what the request holds whose answer is lost, or held
+	held     chan struct{}          // until when; nil: it is lost
 	cut      atomic.Bool
 	running  sync.WaitGroup
 
@@ -147,6 +180,13 @@ func startProxy(t *testing.T, to string) *proxy {
 
 func (p *proxy) loseAnswerTo(marker string) { p.marker.Store(&marker) }
 
+// holdAnswerTo is called before anything is asked.
+func (p *proxy) holdAnswerTo(marker string) (release func()) {
+	p.held = make(chan struct{})
+	p.marker.Store(&marker)
+	return sync.OnceFunc(func() { close(p.held) })
+}
+
 func (p *proxy) accept() {
 	for {
 		client, err := p.listener.Accept()
@@ -164,11 +204,19 @@ func (p *proxy) accept() {
 		p.keep(client, server)
 		var lose atomic.Bool
 		p.running.Go(func() { p.pass(server, client, func(b []byte) bool { p.watch(b, &lose); return true }) })
-		p.running.Go(func() { p.pass(client, server, func([]byte) bool { return !lose.Load() }) })
+		p.running.Go(func() { p.pass(client, server, func([]byte) bool { return !lose.Load() || p.hold() }) })
 	}
 }
 
-// watch notes that the answer to this request is to be lost.
+// hold reports whether there is an answer to be held, when it may go.
+func (p *proxy) hold() bool {
+	if p.held != nil {
+		<-p.held
+	}
+	return p.held != nil
+}
+
+// watch notes that this is the request whose answer is meant.
 func (p *proxy) watch(request []byte, lose *atomic.Bool) {
 	if marker := p.marker.Load(); marker != nil && bytes.Contains(request, []byte(*marker)) {
 		p.marker.Store(nil)

@@ -69,7 +69,7 @@ func (w *gateway) takeProbe(ctx context.Context) bool {
 		return false
 	}
 	// Not cut short by the end of the service: what was taken must be given back.
-	taking, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.of.consumer.waits().StoreLimit)
+	taking, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.waits().StoreLimit)
 	defer cancel()
 	mine, err := c.Store.TakeProbe(taking, w.name, due, next)
 	if err == nil && mine {
@@ -79,7 +79,7 @@ func (w *gateway) takeProbe(ctx context.Context) bool {
 	w.mu.Lock()
 	w.read = time.Time{}
 	w.mu.Unlock()
-	pause(ctx, w.of.consumer.waits().StoreProbe/2)
+	pause(ctx, c.waits().StoreProbe/2)
 	return false
 }
 

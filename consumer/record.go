@@ -20,7 +20,7 @@ const mostPanics = 3
 // open rendezvous keeps everybody else from the gateway.
 func (d *delivery) mark() error {
 	c, done := d.consumer, d.step("mark")
-	err := d.offer(d.consumer.waits().MarkLimit, func(ctx context.Context) error {
+	err := d.offer(c.waits().MarkLimit, func(ctx context.Context) error {
 		return c.Store.MarkSent(ctx, d.ref, d.gateway, c.sentLease())
 	})
 	done(err)
