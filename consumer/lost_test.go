@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/worklist-relay/worklist-relay/cmd/suite"
 	"github.com/worklist-relay/worklist-relay/consumer"
 	"github.com/worklist-relay/worklist-relay/relay"
 	"github.com/worklist-relay/worklist-relay/relay/relaytest"
@@ -233,6 +234,51 @@ func waitsAfterDrop(t *testing.T, url string, a action) *world {
 	w.waiting(1)
 	w.hasRow(a.id(), store.Sent, "", relay.PhaseAckLost)
 	return w
+}
+
+// lockLostWhileDialled: the lock is lost while the way to the gateway is made. This
+// delivery sends nothing any more, and the other one does.
+func lockLostWhileDialled(t *testing.T, url string) {
+	asked, dial := make(chan struct{}), make(chan struct{})
+	w, _ := withTokens(t, url, func(call int32, audience string) string {
+		if call == 1 {
+			close(asked)
+			<-dial
+		}
+		return relaytest.SAS(audience, sendKey, time.Now().Add(time.Hour))
+	}, func(w *world, _ *relaytest.GatewayConfig) { w.lock = 4 * time.Second }) // the loss shows at the renewal, when the claim still lives
+	w.run()
+	id := w.enqueue(newCreate())
+	suite.Receive(t, "the gateway is dialled", asked)
+	w.broker.ExpireLocks()
+	w.until("the loss is noticed", func() bool { return strings.Contains(w.log.String(), "lock not renewed") })
+	close(dial)
+	w.until("it gives up, or sends", func() bool { return strings.Contains(w.log.String(), "left to its lock") || w.sentFrames() > 0 })
+	w.nothingSent()
+	w.broker.Advance(5 * time.Minute) // the other one waits for the claim's end
+	w.noDeadLetter()
+	w.confirmedIn(id, 1)
+	w.writtenOnce(1)
+}
+
+// graceOver: the service could not wait for an ack. Nobody else is given the message
+// before its lock ends, for the gateway may be at work.
+func graceOver(t *testing.T, url string) {
+	w := newWorld(t, url, func(w *world, g *relaytest.GatewayConfig) {
+		w.lock, w.gateways.AckTimeout, g.Mode = 5*time.Minute, time.Hour, relaytest.ModeSilent
+	})
+	stop := w.run()
+	id := w.enqueue(newCreate())
+	w.until("the frame is at the gateway", func() bool { return w.sentFrames() == 1 })
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); stop() }()
+	w.until("nothing is received any more", func() bool { return w.consumer.Ready() != nil })
+	w.check(w.gateways.Close())
+	<-stopped
+	if m := w.broker.Messages(queue)[0]; m.State != "locked" {
+		t.Errorf("its message is %s, want locked\n%s", m.State, w.log)
+	}
+	w.hasRow(id, store.Sent, "", "")
 }
 
 // updateBehindSentCreate: an update waits for its create also where that may have

@@ -156,7 +156,9 @@ var brokerSituations = []situation{
 			w.confirmedIn(id, 1)
 		})
 	}},
+	{"64_lock_lost_while_the_gateway_is_dialled", lockLostWhileDialled},
 	{"73_the_lock_is_renewed_while_the_service_stops", lockHeldWhileStopping},
+	{"74_the_service_cannot_wait_for_an_ack", graceOver},
 	{"63_the_copy_of_a_retry_is_refused", func(t *testing.T, url string) { copyRefused(t, url, listenKey.Key) }},
 	{"63_the_copy_of_a_postponement_is_refused", func(t *testing.T, url string) { copyRefused(t, url, "") }},
 }

@@ -262,8 +262,8 @@ func (s *tokens) Token(_ context.Context, audience string) (relay.Token, error) 
 }
 
 // withTokens is a world whose relay row names no key.
-func withTokens(t *testing.T, url string, sign func(call int32, audience string) string) (*world, *tokens) {
-	w, source := newWorld(t, url), &tokens{sign: sign}
+func withTokens(t *testing.T, url string, sign func(call int32, audience string) string, change ...func(*world, *relaytest.GatewayConfig)) (*world, *tokens) {
+	w, source := newWorld(t, url, change...), &tokens{sign: sign}
 	w.consumer.Entra = source
 	w.must(w.store.ReplaceRelay(context.Background(), store.Relay{
 		ProviderID: provider, Namespace: w.relay.Addr(), HybridConnection: provider,

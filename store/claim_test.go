@@ -341,6 +341,9 @@ func TestEarlierAndHolder(t *testing.T) {
 		elsewhere.ProviderID = "york"
 		c = f.claim(elsewhere, store.Claimed)
 		same(t, "another provider's accession is another", []*store.Action{c.Earlier, c.Holder}, []*store.Action{nil, nil})
+		f.record(postponed(c.Ref(), 30))
+		c = f.claim(copyOf(elsewhere, 31), store.Claimed) // which reads what the first needed not
+		same(t, "and so it is the next time", []*store.Action{c.Earlier, c.Holder}, []*store.Action{nil, nil})
 	})
 }
 

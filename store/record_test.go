@@ -121,6 +121,21 @@ func TestFence(t *testing.T) {
 	}
 }
 
+// The very same outcome of another attempt is not the one that is told.
+func TestRecordedByAnother(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, f fixture) {
+		first := f.claim(message(action1, 1), store.Claimed).Ref()
+		f.clock.advance(lease)
+		f.record(expired(f.claim(message(action1, 1), store.Claimed).Ref(), 1))
+		before := f.action(action1)
+		if err := f.Record(context.Background(), expired(first, 1)); !errors.Is(err, store.ErrStale) {
+			t.Error(err)
+		}
+		same(t, "row", f.action(action1), before)
+	})
+}
+
 func TestFenceKnowsTheProvider(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f fixture) {

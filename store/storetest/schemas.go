@@ -97,8 +97,11 @@ func (l *lent) take(base *url.URL) (name string, number int, err error) {
 }
 
 func (l *lent) connect(ctx context.Context, base *url.URL) (err error) {
-	if l.db != nil {
+	if l.db != nil && l.conn.PingContext(ctx) == nil {
 		return nil
+	}
+	if l.db != nil { // the locks are gone with it: who has a schema hears of it at the end
+		_, _ = l.conn.Close(), l.db.Close()
 	}
 	db, err := sqlx.Open("postgres", base.String())
 	if err != nil {
@@ -123,7 +126,11 @@ func (l *lent) giveBack(number int) error {
 
 func (l *lent) unlock(ctx context.Context, number int) error {
 	delete(l.numbers, number)
-	_, err := l.conn.ExecContext(ctx, "SELECT pg_advisory_unlock($1, $2)", lockClass, number)
+	var held bool
+	err := l.conn.GetContext(ctx, &held, "SELECT pg_advisory_unlock($1, $2)", lockClass, number)
+	if err == nil && !held {
+		err = fmt.Errorf("the lock of schema %d was lost, so another test may have had it too", number)
+	}
 	return err
 }
 
